@@ -1,0 +1,4 @@
+#include <CLI/CLI.hpp>
+
+#include "squish/base/version.h"
+int main() { return 0; }

@@ -1,0 +1,21 @@
+# squish_add_isa_sources(TARGET FILES...): compiles each file once per instruction set with
+# SQUISH_ISA_NAMESPACE set to the set's name, each object with its own flags.
+set(SQUISH_ISA_scalar_FLAGS "")
+set(SQUISH_ISA_avx2_FLAGS -mavx2 -mfma -mf16c -mbmi2)
+set(SQUISH_ISA_avx512_FLAGS -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mfma -mf16c
+                            -mbmi2 -mprefer-vector-width=512)
+
+function(squish_add_isa_sources target)
+  foreach(isa scalar avx2 avx512)
+    set(library ${target}_${isa})
+    add_library(${library} OBJECT ${ARGN})
+    target_compile_definitions(${library} PRIVATE SQUISH_ISA_NAMESPACE=${isa} SQUISH_ISA_${isa})
+    target_compile_options(${library} PRIVATE ${SQUISH_ISA_${isa}_FLAGS} -O3 -fopenmp-simd
+                           -fno-signed-zeros -fno-trapping-math)
+    target_include_directories(${library} PRIVATE ${PROJECT_SOURCE_DIR})
+    target_link_libraries(${library} PRIVATE squish_flags)
+    # After squish_flags: the loops want fused multiply-add where the set has it.
+    target_compile_options(${library} PRIVATE -ffp-contract=fast)
+    target_sources(${target} PRIVATE $<TARGET_OBJECTS:${library}>)
+  endforeach()
+endfunction()

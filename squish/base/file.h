@@ -1,0 +1,36 @@
+#pragma once
+#include <cstddef>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace squish {
+
+/// A file mapped read-only. Copies share the mapping. Errors name the path and the cause.
+class MappedFile {
+ public:
+  explicit MappedFile(const std::filesystem::path& path);
+
+  std::span<const std::byte> bytes() const { return bytes_; }
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+  std::shared_ptr<const void> mapping_;
+  std::span<const std::byte> bytes_;
+};
+
+/// The whole file as text; fails if it is larger than `limit` bytes.
+std::string read_text(const std::filesystem::path& path, std::size_t limit);
+
+/// Writes the whole file or nothing: a temporary name beside it, synced, renamed over `path`.
+/// Creates missing parent directories. On failure the old file, if any, is untouched.
+void write_atomically(const std::filesystem::path& path, std::string_view content);
+
+/// Lower-case hexadecimal SHA-256.
+std::string sha256(std::span<const std::byte> bytes);
+std::string sha256(std::string_view text);
+
+}  // namespace squish

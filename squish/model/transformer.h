@@ -1,0 +1,72 @@
+#pragma once
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "squish/base/matrix.h"
+#include "squish/base/threads.h"
+#include "squish/io/model_files.h"
+#include "squish/model/linear.h"
+#include "squish/model/tokenizer.h"
+
+/// The forward pass of the Llama and Qwen families over `Linear` layers.
+namespace squish::model {
+
+struct Layer {
+  std::unique_ptr<Linear> q, k, v, o, gate, up, down;
+  std::vector<float> q_bias, k_bias, v_bias, o_bias;   // Qwen2: q, k, v; empty: none
+  std::vector<float> input_norm, post_attention_norm;  // hidden
+  std::vector<float> q_norm, k_norm;                   // Qwen3: head_dim; empty: none
+};
+
+struct Transformer {
+  io::ModelConfig config;
+  std::shared_ptr<const Matrix> embedding;  // vocab x hidden
+  std::vector<Layer> layers;
+  std::vector<float> norm;       // hidden
+  std::unique_ptr<Linear> head;  // vocab x hidden; the embedding when tied
+};
+
+/// Everything of a model that is not quantised (embedding, head, norms, biases) as floats; loaded
+/// once and shared by the uncompressed model and all candidates.
+struct SharedWeights {
+  std::shared_ptr<const Matrix> embedding, head;
+};
+SharedWeights load_shared(const io::ModelFiles& files, ThreadPool& pool);
+
+/// `linear(name)` gives the layer for each name of io::linear_names().
+Transformer build_transformer(
+    const io::ModelFiles& files, const SharedWeights& shared, ThreadPool& pool,
+    const std::function<std::unique_ptr<Linear>(const std::string& name)>& linear);
+
+/// The uncompressed model: every linear layer dense, from the files.
+Transformer load_transformer(const io::ModelFiles& files, const SharedWeights& shared,
+                             ThreadPool& pool);
+
+/// Keys and values of past tokens, f32.
+class KvCache {
+ public:
+  KvCache(const io::ModelConfig& config, std::size_t capacity);
+  std::size_t length() const { return length_; }
+  std::size_t capacity() const { return capacity_; }
+  void clear() { length_ = 0; }
+  /// Bytes that attention reads for one more token.
+  std::size_t bytes() const;
+
+ private:
+  friend class ForwardPass;
+  std::size_t length_ = 0, capacity_ = 0;
+  std::vector<Matrix> keys_, values_;  // per layer: capacity x (kv_heads * head_dim)
+};
+
+/// Runs `tokens` after what `cache` holds and appends to it. Returns the final normed hidden
+/// states, tokens x hidden. Error if the cache is too small or an id is out of range.
+Matrix forward(const Transformer& model, std::span<const TokenId> tokens, KvCache& cache,
+               ThreadPool& pool);
+
+/// hidden: n x hidden -> n x vocab.
+void logits(const Transformer& model, ConstMatrixView hidden, MatrixView out, ThreadPool& pool);
+
+}  // namespace squish::model

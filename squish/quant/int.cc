@@ -1,0 +1,251 @@
+// INT2 to INT8: uniform scalar quantisation with one scale (and zero point) per group of g
+// consecutive inputs of a row, rounded to nearest. methods.md 1.1 and 1.2.
+//
+// Stored, per matrix:
+//   q      codes of `bits` bits, LSB first, each row starting on a byte
+//   scale  one per group, row by row; f32 or f16
+//   zero   asymmetric only: the value of code 0, same type and order (a real offset, not an
+//   integer)
+// A row's last group is shorter where g does not divide the row; it has a scale of its own.
+// Symmetric codes are offset binary: code c stands for c - 2^(bits-1); the scale is
+// max|w| / (2^(bits-1) - 1), so that both ends of the range are represented.
+// clip=mse: least squares for (scale, zero) given the codes and rounding given those, alternated
+// from several starting ranges; the best squared error is kept (methods.md 1.2).
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "squish/base/bits.h"
+#include "squish/base/error.h"
+#include "squish/base/half.h"
+#include "squish/base/isa.h"
+#include "squish/quant/int.isa.h"
+#include "squish/quant/registry.h"
+
+namespace squish::quant {
+
+namespace scalar {
+extern const IntOps kIntOps;
+}
+namespace avx2 {
+extern const IntOps kIntOps;
+}
+namespace avx512 {
+extern const IntOps kIntOps;
+}
+
+const IntOps& int_ops() { return choose(scalar::kIntOps, avx2::kIntOps, avx512::kIntOps); }
+
+namespace {
+
+struct Layout {
+  unsigned bits;
+  bool symmetric, half_scales;
+  std::size_t rows, cols, group;
+
+  Layout(const Spec& spec, std::size_t r, std::size_t c)
+      : bits(static_cast<unsigned>(spec.method().back() - '0')),
+        symmetric(spec.integer("sym") == 1),
+        half_scales(spec.word("scale") == "f16"),
+        rows(r),
+        cols(c),
+        group(spec.integer("g") == 0 ? c : static_cast<std::size_t>(spec.integer("g"))) {}
+
+  int low() const { return symmetric ? -(1 << (bits - 1)) : 0; }
+  int high() const { return symmetric ? (1 << (bits - 1)) - 1 : (1 << bits) - 1; }
+  std::size_t groups() const { return (cols + group - 1) / group; }  // of one row
+  std::size_t group_size(std::size_t g) const { return std::min(group, cols - g * group); }
+  std::size_t row_bytes() const { return packed_bytes(cols, bits); }
+  std::size_t scale_bytes() const { return rows * groups() * (half_scales ? 2 : 4); }
+};
+
+void store(Bytes& bytes, std::size_t index, float value, bool half) {
+  if (half) {
+    const std::uint16_t h = to_f16(value);
+    std::memcpy(bytes.data() + 2 * index, &h, 2);
+  } else {
+    std::memcpy(bytes.data() + 4 * index, &value, 4);
+  }
+}
+
+float load(const Bytes& bytes, std::size_t index, bool half) {
+  if (half) {
+    std::uint16_t h = 0;
+    std::memcpy(&h, bytes.data() + 2 * index, 2);
+    return from_f16(h);
+  }
+  float value = 0;
+  std::memcpy(&value, bytes.data() + 4 * index, 4);
+  return value;
+}
+
+struct Grid {
+  float scale = 0, zero = 0;
+};
+
+/// Rounds one group on the grid as it will be stored; returns the squared error.
+float round_on(Grid& grid, std::span<const float> w, const Layout& layout, std::uint8_t* codes) {
+  if (layout.half_scales) {
+    grid = {from_f16(to_f16(grid.scale)), from_f16(to_f16(grid.zero))};
+    if (!std::isfinite(grid.scale) || !std::isfinite(grid.zero)) {
+      fail("a group of weights needs a scale beyond the range of f16; use scale=f32");
+    }
+  }
+  return int_ops().round(w.data(), w.size(), grid.scale, grid.zero, layout.low(), layout.high(),
+                         codes);
+}
+
+/// The grid that spans [low, high] (asymmetric) or +-max(-low, high) (symmetric).
+Grid spanning(float low, float high, const Layout& layout) {
+  if (layout.symmetric) return {std::max(-low, high) / static_cast<float>(layout.high()), 0};
+  return {(high - low) / static_cast<float>(layout.high()), low};
+}
+
+/// Least squares for the grid given the codes; false where the codes do not determine it.
+bool refit(Grid& grid, std::span<const float> w, const Layout& layout, const std::uint8_t* codes) {
+  std::array<float, 4> sum{};
+  int_ops().sums(w.data(), codes, w.size(), layout.low(), sum.data());
+  const double q1 = sum[0], q2 = sum[1], w1 = sum[2], qw = sum[3];
+  const auto n = static_cast<double>(w.size());
+  if (layout.symmetric) {
+    if (q2 <= 0) return false;
+    grid.scale = static_cast<float>(qw / q2);
+    return grid.scale > 0;
+  }
+  const double determinant = n * q2 - q1 * q1;
+  if (determinant <= 0) return false;
+  grid.scale = static_cast<float>((n * qw - q1 * w1) / determinant);
+  grid.zero = static_cast<float>((q2 * w1 - q1 * qw) / determinant);
+  return grid.scale > 0;
+}
+
+constexpr int kMaxRefits = 12;
+// Shares of the range that the starting grids span; fewer levels want harder clipping.
+constexpr std::array<float, 6> kStarts = {1.0f, 0.92f, 0.84f, 0.76f, 0.66f, 0.55f};
+
+struct Scratch {
+  std::vector<std::uint8_t> trial, best;
+};
+
+/// Codes one group into scratch.best and returns its grid.
+Grid fit_group(std::span<const float> w, const Layout& layout, bool least_squares,
+               Scratch& scratch) {
+  std::array<float, 2> range{};
+  int_ops().range(w.data(), w.size(), range.data());
+  Grid best = spanning(range[0], range[1], layout);
+  float best_error = round_on(best, w, layout, scratch.best.data());
+  if (!least_squares) return best;
+
+  const float middle = 0.5f * (range[0] + range[1]), half = 0.5f * (range[1] - range[0]);
+  for (const float share : kStarts) {
+    Grid grid = layout.symmetric ? spanning(share * range[0], share * range[1], layout)
+                                 : spanning(middle - share * half, middle + share * half, layout);
+    float previous = std::numeric_limits<float>::infinity();
+    for (int i = 0; i < kMaxRefits; ++i) {
+      const float error = round_on(grid, w, layout, scratch.trial.data());
+      if (error < best_error) {
+        best_error = error;
+        best = grid;
+        scratch.best.swap(scratch.trial);
+        std::copy(scratch.best.begin(), scratch.best.end(), scratch.trial.begin());
+      }
+      if (!(error < previous) || !refit(grid, w, layout, scratch.trial.data())) break;
+      previous = error;
+    }
+  }
+  return best;
+}
+
+Packed encode(ConstMatrixView weights, const Spec& spec, const EncodeContext& context) {
+  const Layout layout(spec, weights.rows, weights.cols);
+  const bool least_squares = spec.word("clip") == "mse";
+  Bytes q(layout.rows * layout.row_bytes()), scale(layout.scale_bytes());
+  Bytes zero(layout.symmetric ? 0 : layout.scale_bytes());
+
+  parallel_for(context.pool, layout.rows, 16, [&](std::size_t begin, std::size_t end) {
+    Scratch scratch{std::vector<std::uint8_t>(layout.group),
+                    std::vector<std::uint8_t>(layout.group)};
+    std::vector<std::uint32_t> codes(layout.cols);
+    for (std::size_t row = begin; row < end; ++row) {
+      for (std::size_t g = 0; g < layout.groups(); ++g) {
+        const auto w = weights.row(row).subspan(g * layout.group, layout.group_size(g));
+        const Grid grid = fit_group(w, layout, least_squares, scratch);
+        const std::size_t index = row * layout.groups() + g;
+        store(scale, index, grid.scale, layout.half_scales);
+        if (!layout.symmetric) store(zero, index, grid.zero, layout.half_scales);
+        std::copy_n(scratch.best.begin(), w.size(), codes.begin() + g * layout.group);
+      }
+      const Bytes packed = pack_bits(codes, layout.bits);
+      std::memcpy(q.data() + row * layout.row_bytes(), packed.data(), packed.size());
+    }
+  });
+
+  Packed packed{spec, layout.rows, layout.cols, {}};
+  packed.sections.push_back({"q", Part::indices, std::move(q)});
+  packed.sections.push_back({"scale", Part::scales, std::move(scale)});
+  if (!layout.symmetric) packed.sections.push_back({"zero", Part::scales, std::move(zero)});
+  return packed;
+}
+
+void unpack_row(const std::byte* bytes, const Layout& layout, std::vector<std::uint8_t>& codes,
+                std::vector<std::uint32_t>& wide) {
+  if (layout.bits == 4) {
+    int_ops().unpack_nibbles(reinterpret_cast<const std::uint8_t*>(bytes), layout.cols,
+                             codes.data());
+    return;
+  }
+  unpack_bits({bytes, layout.row_bytes()}, layout.bits, wide);
+  std::transform(wide.begin(), wide.end(), codes.begin(),
+                 [](std::uint32_t code) { return static_cast<std::uint8_t>(code); });
+}
+
+void decode(const Packed& packed, MatrixView out, ThreadPool& pool) {
+  const Layout layout(packed.spec, packed.rows, packed.cols);
+  const Bytes& q = packed.section("q", layout.rows * layout.row_bytes());
+  const Bytes& scale = packed.section("scale", layout.scale_bytes());
+  const Bytes* zero = layout.symmetric ? nullptr : &packed.section("zero", layout.scale_bytes());
+
+  parallel_for(pool, layout.rows, 64, [&](std::size_t begin, std::size_t end) {
+    std::vector<std::uint8_t> codes(layout.cols);
+    std::vector<std::uint32_t> wide(layout.cols);
+    for (std::size_t row = begin; row < end; ++row) {
+      unpack_row(q.data() + row * layout.row_bytes(), layout, codes, wide);
+      for (std::size_t g = 0; g < layout.groups(); ++g) {
+        const std::size_t index = row * layout.groups() + g, first = g * layout.group;
+        const float offset = zero == nullptr ? 0.0f : load(*zero, index, layout.half_scales);
+        int_ops().expand(codes.data() + first, layout.group_size(g),
+                         load(scale, index, layout.half_scales), offset, layout.low(),
+                         out.row(row).data() + first);
+      }
+    }
+  });
+}
+
+double nominal_bpw(const Spec& spec, std::size_t rows, std::size_t cols) {
+  const Layout layout(spec, rows, cols);
+  const double per_group = (layout.half_scales ? 16.0 : 32.0) * (layout.symmetric ? 1 : 2);
+  return layout.bits + per_group / static_cast<double>(layout.group);
+}
+
+}  // namespace
+
+Method int_method(unsigned bits) {
+  return {
+      .name = "int" + std::to_string(bits),
+      .summary = "uniform grid of " + std::to_string(1u << bits) +
+                 " levels, one scale per group, rounded to nearest",
+      .source = "the original Squish benchmark (INT4 nibble); methods.md 1",
+      .keys = {choice_key("sym", {"0", "1"}, "1: symmetric about zero; 0: with a zero point"),
+               integer_key("g", 64, 0, 1 << 20, "group size along a row; 0: the whole row"),
+               choice_key("clip", {"none", "mse"},
+                          "how the range is found: min and max, or least squares"),
+               choice_key("scale", {"f32", "f16"}, "type of scale and zero point")},
+      .nominal_bpw = nominal_bpw,
+      .encode = encode,
+      .decode = decode,
+  };
+}
+
+}  // namespace squish::quant

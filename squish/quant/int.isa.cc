@@ -1,0 +1,73 @@
+#include "squish/quant/int.isa.h"
+
+namespace squish::quant::SQUISH_ISA_NAMESPACE {
+namespace {
+
+float round(const float* w, std::size_t n, float scale, float zero, int low, int high,
+            std::uint8_t* codes) {
+  const float inverse = scale > 1e-30f ? 1.0f / scale : 0.0f;
+  const float lowest = static_cast<float>(low), highest = static_cast<float>(high);
+  float error = 0;
+#pragma omp simd reduction(+ : error)
+  for (std::size_t i = 0; i < n; ++i) {
+    float x = (w[i] - zero) * inverse;
+    x = x < lowest ? lowest : x;
+    x = x > highest ? highest : x;
+    const int code = static_cast<int>(x - lowest + 0.5f);
+    const float d = w[i] - (scale * static_cast<float>(code + low) + zero);
+    error += d * d;
+    codes[i] = static_cast<std::uint8_t>(code);
+  }
+  return error;
+}
+
+void sums(const float* w, const std::uint8_t* codes, std::size_t n, int low, float* out) {
+  float q1 = 0, q2 = 0, w1 = 0, qw = 0;
+#pragma omp simd reduction(+ : q1, q2, w1, qw)
+  for (std::size_t i = 0; i < n; ++i) {
+    const float q = static_cast<float>(codes[i] + low);
+    q1 += q;
+    q2 += q * q;
+    w1 += w[i];
+    qw += q * w[i];
+  }
+  out[0] = q1;
+  out[1] = q2;
+  out[2] = w1;
+  out[3] = qw;
+}
+
+void expand(const std::uint8_t* codes, std::size_t n, float scale, float zero, int low,
+            float* out) {
+#pragma omp simd
+  for (std::size_t i = 0; i < n; ++i) {
+    out[i] = scale * static_cast<float>(codes[i] + low) + zero;
+  }
+}
+
+void range(const float* w, std::size_t n, float* out) {
+  float smallest = w[0], largest = w[0];
+#pragma omp simd reduction(min : smallest) reduction(max : largest)
+  for (std::size_t i = 0; i < n; ++i) {
+    smallest = w[i] < smallest ? w[i] : smallest;
+    largest = w[i] > largest ? w[i] : largest;
+  }
+  out[0] = smallest;
+  out[1] = largest;
+}
+
+void unpack_nibbles(const std::uint8_t* bytes, std::size_t n, std::uint8_t* codes) {
+#pragma omp simd
+  for (std::size_t i = 0; i < n / 2; ++i) {
+    codes[2 * i] = bytes[i] & 15;
+    codes[2 * i + 1] = bytes[i] >> 4;
+  }
+  if (n % 2 != 0) codes[n - 1] = bytes[n / 2] & 15;
+}
+
+}  // namespace
+
+extern const IntOps kIntOps;
+const IntOps kIntOps = {round, sums, expand, range, unpack_nibbles};
+
+}  // namespace squish::quant::SQUISH_ISA_NAMESPACE

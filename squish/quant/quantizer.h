@@ -1,0 +1,82 @@
+#pragma once
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "squish/base/buffer.h"
+#include "squish/base/matrix.h"
+#include "squish/base/threads.h"
+#include "squish/quant/spec.h"
+
+/// The one interface where methods meet. A method turns a weight matrix W (rows = output features,
+/// cols = input features) into named byte sections and back; it knows nothing of files or models.
+namespace squish::quant {
+
+/// What a section is counted as in `bits` of metrics.md.
+enum class Part { indices, scales, codebooks, other };
+
+struct Section {
+  std::string name;
+  Part part;
+  Bytes bytes;
+};
+
+/// Stored bits by part; their sum over rows * cols is `bpw`.
+struct Bits {
+  std::uint64_t indices = 0, scales = 0, codebooks = 0, other = 0;
+  std::uint64_t total() const { return indices + scales + codebooks + other; }
+};
+
+/// A quantised matrix: plain data, little-endian, all that decode() needs.
+struct Packed {
+  Spec spec;
+  std::size_t rows = 0, cols = 0;
+  std::vector<Section> sections;
+
+  /// The section of that name; Error if it is missing or does not hold exactly `bytes` bytes.
+  const Bytes& section(std::string_view name, std::size_t bytes) const;
+  Bits bits() const;
+  /// 8 * stored bytes / (rows * cols).
+  double bpw() const;
+};
+
+/// What encode() may use besides the weights. The bytes it returns depend on the weights, the
+/// spec, the seed and the key alone, never on the number of threads.
+struct EncodeContext {
+  ThreadPool& pool;
+  std::uint64_t seed = 0;
+  /// Names the tensor; keys its random streams.
+  std::string_view key = "";
+};
+
+/// A method as the registry holds it.
+struct Method {
+  std::string name;     ///< as in specs
+  std::string summary;  ///< one line
+  std::string source;   ///< paper or code that defines it
+  std::vector<Key> keys;
+
+  /// Throws UsageError for combinations of values that make no sense together; may be null.
+  void (*check)(const Spec& spec) = nullptr;
+  /// The formula that the method's paper quotes (metrics.md, `bpw_nominal`).
+  double (*nominal_bpw)(const Spec& spec, std::size_t rows, std::size_t cols) = nullptr;
+  /// `weights`: rows x cols, finite (checked by quantize()), neither zero.
+  Packed (*encode)(ConstMatrixView weights, const Spec& spec,
+                   const EncodeContext& context) = nullptr;
+  /// Writes the rows x cols reconstruction. Throws Error if the sections do not fit the spec.
+  void (*decode)(const Packed& packed, MatrixView out, ThreadPool& pool) = nullptr;
+};
+
+/// All methods, in the order in which they are listed.
+const std::vector<Method>& methods();
+/// By name; UsageError that lists the names otherwise.
+const Method& find_method(std::string_view name);
+
+/// Checks that the weights are finite and not empty (Error names the first bad element), encodes.
+Packed quantize(ConstMatrixView weights, const Spec& spec, const EncodeContext& context);
+/// decode() into `out`, which must be packed.rows x packed.cols.
+void dequantize(const Packed& packed, MatrixView out, ThreadPool& pool);
+Matrix dequantize(const Packed& packed, ThreadPool& pool);
+
+}  // namespace squish::quant

@@ -1,0 +1,96 @@
+#include "squish/quant/registry.h"
+
+#include <fmt/ranges.h>
+
+#include <cmath>
+
+#include "squish/base/error.h"
+
+namespace squish::quant {
+
+const std::vector<Method>& methods() {
+  static const std::vector<Method> list = [] {
+    std::vector<Method> all;
+    for (const unsigned bits : {4u, 2u, 3u, 5u, 6u, 7u, 8u}) all.push_back(int_method(bits));
+    return all;
+  }();
+  return list;
+}
+
+const Method& find_method(std::string_view name) {
+  std::vector<std::string> names;
+  for (const Method& method : methods()) {
+    if (method.name == name) return method;
+    names.push_back(method.name);
+  }
+  fail_usage("unknown method '{}': expected one of {}", name, fmt::join(names, ", "));
+}
+
+const Bytes& Packed::section(std::string_view name, std::size_t bytes) const {
+  for (const Section& section : sections) {
+    if (section.name != name) continue;
+    if (section.bytes.size() != bytes) {
+      fail("{} matrix of {} x {}: section '{}' holds {} bytes, expected {}", spec.full(), rows,
+           cols, name, section.bytes.size(), bytes);
+    }
+    return section.bytes;
+  }
+  fail("{} matrix of {} x {}: section '{}' is missing", spec.full(), rows, cols, name);
+}
+
+Bits Packed::bits() const {
+  Bits bits;
+  for (const Section& section : sections) {
+    const std::uint64_t size = 8 * section.bytes.size();
+    switch (section.part) {
+      case Part::indices:
+        bits.indices += size;
+        break;
+      case Part::scales:
+        bits.scales += size;
+        break;
+      case Part::codebooks:
+        bits.codebooks += size;
+        break;
+      case Part::other:
+        bits.other += size;
+        break;
+    }
+  }
+  return bits;
+}
+
+double Packed::bpw() const {
+  return static_cast<double>(bits().total()) /
+         (static_cast<double>(rows) * static_cast<double>(cols));
+}
+
+Packed quantize(ConstMatrixView weights, const Spec& spec, const EncodeContext& context) {
+  if (weights.rows == 0 || weights.cols == 0) {
+    fail("a {} x {} matrix cannot be quantised: it is empty", weights.rows, weights.cols);
+  }
+  for (std::size_t i = 0; i < weights.rows; ++i) {
+    for (std::size_t j = 0; j < weights.cols; ++j) {
+      if (!std::isfinite(weights(i, j))) {
+        fail("weight ({}, {}) is {}, expected a finite number", i, j, weights(i, j));
+      }
+    }
+  }
+  return find_method(spec.method()).encode(weights, spec, context);
+}
+
+void dequantize(const Packed& packed, MatrixView out, ThreadPool& pool) {
+  if (out.rows != packed.rows || out.cols != packed.cols) {
+    fail("a {} x {} matrix cannot be decoded into one of {} x {}", packed.rows, packed.cols,
+         out.rows, out.cols);
+  }
+  find_method(packed.spec.method()).decode(packed, out, pool);
+}
+
+Matrix dequantize(const Packed& packed, ThreadPool& pool) {
+  Matrix out(packed.rows, packed.cols);
+  dequantize(packed, out, pool);
+  return out;
+}
+
+}  // namespace squish::quant

@@ -1,0 +1,10 @@
+#pragma once
+#include "squish/quant/quantizer.h"
+
+/// One function a method, each defined in the file of that name. A new method adds its line here
+/// and one in registry.cc.
+namespace squish::quant {
+
+Method int_method(unsigned bits);  // int.cc: int2 ... int8
+
+}  // namespace squish::quant

@@ -1,0 +1,55 @@
+#include "squish/base/threads.h"
+
+#include <gtest/gtest.h>
+
+#include <stdexcept>
+#include <vector>
+
+namespace squish {
+namespace {
+
+TEST(ThreadPool, RunsEveryChunkOnce) {
+  for (const int threads : {1, 2, 5}) {
+    ThreadPool pool(threads);
+    EXPECT_EQ(pool.size(), threads);
+    for (int repeat = 0; repeat < 50; ++repeat) {
+      std::vector<int> count(101);
+      pool.run(count.size(), [&](std::size_t chunk) { ++count[chunk]; });
+      EXPECT_EQ(count, std::vector<int>(101, 1));
+    }
+  }
+}
+
+TEST(ThreadPool, RethrowsTheLowestFailureAndSurvivesIt) {
+  ThreadPool pool(3);
+  for (int repeat = 0; repeat < 20; ++repeat) {
+    try {
+      pool.run(30, [](std::size_t chunk) {
+        if (chunk % 10 == 7) throw std::runtime_error(std::to_string(chunk));
+      });
+      FAIL();
+    } catch (const std::runtime_error& error) {
+      EXPECT_STREQ(error.what(), "7");
+    }
+  }
+}
+
+TEST(ThreadPool, NestedRunsWork) {
+  ThreadPool pool(2);
+  std::vector<int> count(64);
+  pool.run(8, [&](std::size_t outer) {
+    pool.run(8, [&](std::size_t inner) { ++count[outer * 8 + inner]; });
+  });
+  EXPECT_EQ(count, std::vector<int>(64, 1));
+}
+
+TEST(ParallelFor, CutsDependOnTheGrainAlone) {
+  ThreadPool pool(2);
+  std::vector<std::size_t> size_of_chunk(4);
+  parallel_for(pool, 10, 3,
+               [&](std::size_t begin, std::size_t end) { size_of_chunk[begin / 3] = end - begin; });
+  EXPECT_EQ(size_of_chunk, (std::vector<std::size_t>{3, 3, 3, 1}));
+}
+
+}  // namespace
+}  // namespace squish
