@@ -1,0 +1,84 @@
+#include "squish/base/file.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <optional>
+
+#include "squish/base/error.h"
+
+namespace squish {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::HasSubstr;
+
+class FileTest : public testing::Test {
+ protected:
+  FileTest() { fs::create_directories(folder_); }
+  ~FileTest() override { fs::remove_all(folder_); }
+
+  std::string error_of(const std::function<void()>& action) {
+    try {
+      action();
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  }
+
+  fs::path folder_ =
+      fs::path(testing::TempDir()) / testing::UnitTest::GetInstance()->current_test_info()->name();
+};
+
+TEST_F(FileTest, WritesReadsAndReplaces) {
+  const fs::path path = folder_ / "deep" / "result.json";
+  write_atomically(path, "first");
+  EXPECT_EQ(read_text(path, 100), "first");
+  write_atomically(path, std::string(100000, 'x'));
+  EXPECT_EQ(read_text(path, 100000).size(), 100000u);
+  EXPECT_EQ(std::distance(fs::directory_iterator(path.parent_path()), {}), 1) << "left-overs";
+}
+
+TEST_F(FileTest, FailedWriteKeepsTheOldFileAndLeavesNothing) {
+  // The name is taken by a folder that is not empty: the rename at the end must fail.
+  const fs::path path = folder_ / "taken";
+  fs::create_directories(path / "inside");
+  EXPECT_THAT(error_of([&] { write_atomically(path, "text"); }), HasSubstr(path.string()));
+  EXPECT_TRUE(fs::is_directory(path / "inside"));
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder_), {}), 1) << "left-overs";
+}
+
+TEST_F(FileTest, ErrorsNameTheFileAndTheCause) {
+  const fs::path missing = folder_ / "missing";
+  EXPECT_THAT(error_of([&] { MappedFile file(missing); }),
+              AllOf(HasSubstr(missing.string()), HasSubstr("No such file")));
+  EXPECT_THAT(error_of([&] { MappedFile file(folder_); }), HasSubstr("regular file"));
+  write_atomically(folder_ / "long", "0123456789");
+  EXPECT_THAT(error_of([&] { read_text(folder_ / "long", 9); }), HasSubstr("at most 9"));
+}
+
+TEST_F(FileTest, EmptyFileMapsToNothing) {
+  write_atomically(folder_ / "empty", "");
+  EXPECT_TRUE(MappedFile(folder_ / "empty").bytes().empty());
+  EXPECT_EQ(read_text(folder_ / "empty", 0), "");
+}
+
+TEST_F(FileTest, MappingOutlivesTheObjectItCameFrom) {
+  write_atomically(folder_ / "data", "still here");
+  std::optional<MappedFile> first(folder_ / "data");
+  const MappedFile copy = *first;
+  first.reset();
+  EXPECT_EQ(static_cast<char>(copy.bytes()[0]), 's');
+}
+
+TEST(Sha256, MatchesPublishedVectors) {  // FIPS 180-2, appendix B
+  EXPECT_EQ(sha256(std::string_view("abc")),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+  EXPECT_EQ(sha256(std::string_view("")),
+            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+}
+
+}  // namespace
+}  // namespace squish
