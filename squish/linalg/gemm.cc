@@ -1,0 +1,53 @@
+#include "squish/linalg/gemm.h"
+
+#include <cblas.h>
+
+#include <algorithm>
+#include <cassert>
+
+namespace squish::linalg {
+namespace {
+
+// Blocks of C: large enough that packing the operands costs OpenBLAS little, small enough that a
+// window of 512 tokens keeps 16 cores busy.
+constexpr std::size_t kBlockRows = 256, kBlockCols = 384;
+
+void gemm(ConstMatrixView a, ConstMatrixView b, CBLAS_TRANSPOSE transpose_b, MatrixView c) {
+  // The library would start threads of its own below ours.
+  static const bool single_threaded = (openblas_set_num_threads(1), true);
+  static_cast<void>(single_threaded);
+  if (c.rows == 0 || c.cols == 0) return;
+  const auto leading = [](const auto& view) {
+    return static_cast<blasint>(std::max<std::size_t>(1, view.stride));
+  };
+  cblas_sgemm(CblasRowMajor, CblasNoTrans, transpose_b, static_cast<blasint>(c.rows),
+              static_cast<blasint>(c.cols), static_cast<blasint>(a.cols), 1.0f, a.data, leading(a),
+              b.data, leading(b), 0.0f, c.data, leading(c));
+}
+
+}  // namespace
+
+void gemm_nt(ConstMatrixView a, ConstMatrixView b, MatrixView c) {
+  assert(a.cols == b.cols && c.rows == a.rows && c.cols == b.rows);
+  gemm(a, b, CblasTrans, c);
+}
+
+void gemm_nn(ConstMatrixView a, ConstMatrixView b, MatrixView c) {
+  assert(a.cols == b.rows && c.rows == a.rows && c.cols == b.cols);
+  gemm(a, b, CblasNoTrans, c);
+}
+
+void gemm_nt(ConstMatrixView a, ConstMatrixView b, MatrixView c, ThreadPool& pool) {
+  assert(a.cols == b.cols && c.rows == a.rows && c.cols == b.rows);
+  const std::size_t across = (c.cols + kBlockCols - 1) / kBlockCols;
+  const std::size_t down = (c.rows + kBlockRows - 1) / kBlockRows;
+  pool.run(down * across, [&](std::size_t chunk) {
+    const std::size_t top = chunk / across * kBlockRows, left = chunk % across * kBlockCols;
+    const std::size_t bottom = std::min(c.rows, top + kBlockRows);
+    const std::size_t right = std::min(c.cols, left + kBlockCols);
+    gemm_nt(a.row_range(top, bottom), b.row_range(left, right),
+            MatrixView(&c(top, left), bottom - top, right - left, c.stride));
+  });
+}
+
+}  // namespace squish::linalg
