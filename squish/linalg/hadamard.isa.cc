@@ -1,0 +1,101 @@
+#include "squish/linalg/hadamard.isa.h"
+
+namespace squish::SQUISH_ISA_NAMESPACE {
+namespace {
+
+constexpr std::size_t kLanes = kStripLanes;
+
+// Two levels of the transform in one pass over memory: distances h and 2h.
+void radix4(float* strip, std::size_t length, std::size_t h) {
+  const std::size_t step = h * kLanes;
+  for (std::size_t first = 0; first < length * kLanes; first += 4 * step) {
+    float* const a = strip + first;
+    float* const b = a + step;
+    float* const c = b + step;
+    float* const d = c + step;
+#pragma omp simd
+    for (std::size_t i = 0; i < step; ++i) {
+      const float ab = a[i] + b[i], a_b = a[i] - b[i];
+      const float cd = c[i] + d[i], c_d = c[i] - d[i];
+      a[i] = ab + cd;
+      b[i] = a_b + c_d;
+      c[i] = ab - cd;
+      d[i] = a_b - c_d;
+    }
+  }
+}
+
+void radix2(float* strip, std::size_t length) {
+  const std::size_t step = length / 2 * kLanes;
+  float* const a = strip;
+  float* const b = strip + step;
+#pragma omp simd
+  for (std::size_t i = 0; i < step; ++i) {
+    const float sum = a[i] + b[i], difference = a[i] - b[i];
+    a[i] = sum;
+    b[i] = difference;
+  }
+}
+
+void butterflies(float* strip, std::size_t length) {
+  std::size_t h = 1;
+  for (; 4 * h <= length; h *= 4) radix4(strip, length, h);
+  if (h < length) radix2(strip, length);
+}
+
+void mix(const float* matrix, std::size_t order, const float* in, std::size_t run, float* out) {
+  for (std::size_t r = 0; r < order; r += 4) {
+    const float* const m = matrix + r * order;
+    for (std::size_t j = 0; j < run; ++j) {
+      float sum[4][kLanes] = {};
+      for (std::size_t k = 0; k < order; ++k) {
+        const float* const x = in + (k * run + j) * kLanes;
+#pragma omp simd
+        for (std::size_t l = 0; l < kLanes; ++l) {
+          sum[0][l] += m[k] * x[l];
+          sum[1][l] += m[order + k] * x[l];
+          sum[2][l] += m[2 * order + k] * x[l];
+          sum[3][l] += m[3 * order + k] * x[l];
+        }
+      }
+      for (std::size_t i = 0; i < 4; ++i) {
+        float* const y = out + ((r + i) * run + j) * kLanes;
+#pragma omp simd
+        for (std::size_t l = 0; l < kLanes; ++l) y[l] = sum[i][l];
+      }
+    }
+  }
+}
+
+// Both transposes go by squares, so that each cache line is touched once: the rows of a matrix
+// with a power-of-two stride share one set of the first-level cache.
+void load_rows(const float* rows, std::size_t stride, std::size_t n, std::size_t lanes,
+               const float* factors, float* strip) {
+  for (std::size_t first = 0; first < n; first += kLanes) {
+    const std::size_t end = first + kLanes < n ? first + kLanes : n;
+    for (std::size_t l = 0; l < lanes; ++l) {
+      for (std::size_t i = first; i < end; ++i) {
+        strip[i * kLanes + l] = factors[i] * rows[l * stride + i];
+      }
+    }
+  }
+}
+
+void store_rows(const float* strip, std::size_t n, std::size_t lanes, const float* factors,
+                float* rows, std::size_t stride) {
+  for (std::size_t first = 0; first < n; first += kLanes) {
+    const std::size_t end = first + kLanes < n ? first + kLanes : n;
+    for (std::size_t l = 0; l < lanes; ++l) {
+      for (std::size_t i = first; i < end; ++i) {
+        rows[l * stride + i] = factors[i] * strip[i * kLanes + l];
+      }
+    }
+  }
+}
+
+}  // namespace
+
+extern const HadamardOps kHadamardOps;
+const HadamardOps kHadamardOps = {butterflies, mix, load_rows, store_rows};
+
+}  // namespace squish::SQUISH_ISA_NAMESPACE
