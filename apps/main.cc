@@ -1,4 +1,71 @@
-#include <CLI/CLI.hpp>
+#include <fmt/format.h>
 
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
+#include <new>
+
+#include "apps/commands.h"
+#include "squish/base/error.h"
 #include "squish/base/version.h"
-int main() { return 0; }
+#include "squish/evaluate/host.h"
+
+namespace squish::apps {
+namespace {
+
+constexpr int kFailed = 1, kUsage = 2;
+
+std::string version_text() {
+  const evaluate::Host host = evaluate::describe_host(ThreadPool(1));
+  return fmt::format("squish {} ({}, {}; using {} of {}; {})", kVersion, kCommit, kCompiler,
+                     host.isa, host.isa_available, host.blas);
+}
+
+int complain(int code, const std::string& sentence) {
+  std::string line = sentence.substr(0, sentence.find_last_not_of('\n') + 1);
+  std::replace(line.begin(), line.end(), '\n', ' ');
+  fmt::print(stderr, "squish: {}\n", line);
+  return code;
+}
+
+int run(int argc, char** argv) {
+  CLI::App app(
+      "Extreme compression of language model weights: INT4, VPTQ, AQLM and QuIP# in one "
+      "program, compared by one yardstick.",
+      "squish");
+  app.set_version_flag("--version", version_text,
+                       "Print version, compiler, instruction sets, BLAS");
+  app.require_subcommand(0, 1);  // none at all is met below, with a better sentence
+  app.footer(
+      "Examples:\n"
+      "  squish bench --markdown                       every method on a 64 x 64 matrix\n"
+      "  squish bench --model-dir model.gguf --markdown   ... and on a model\n"
+      "  squish methods                                what a SPEC may say\n"
+      "Each subcommand has its own --help. Exit codes: 0 success, 1 failure, 2 wrong usage.");
+  add_bench(app);
+  add_methods(app);
+
+  try {
+    app.parse(argc, argv);
+    if (app.get_subcommands().empty()) fail_usage("a subcommand is expected; see squish --help");
+    // A full disk or a closed pipe shows only now.
+    if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
+      return complain(kFailed, "standard output cannot be written");
+    }
+    return 0;
+  } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
+    return complain(kUsage, error.what());
+  } catch (const UsageError& error) {
+    return complain(kUsage, error.what());
+  } catch (const std::bad_alloc&) {
+    return complain(kFailed, "out of memory");
+  } catch (const std::exception& error) {
+    return complain(kFailed, error.what());
+  }
+}
+
+}  // namespace
+}  // namespace squish::apps
+
+int main(int argc, char** argv) { return squish::apps::run(argc, argv); }

@@ -37,6 +37,21 @@ class Descriptor {
 
 std::string reason() { return std::strerror(errno); }
 
+/// The temporary name beside `path`, whose directory exists afterwards.
+std::filesystem::path prepare_partial(const std::filesystem::path& path) {
+  std::error_code error;
+  if (path.has_parent_path()) {
+    std::filesystem::create_directories(path.parent_path(), error);
+    if (error) fail("{}: cannot be created: {}", path.parent_path().string(), error.message());
+  }
+  if (std::filesystem::is_directory(path, error)) {
+    fail("{}: cannot be written: it is a directory", path.string());
+  }
+  std::filesystem::path partial = path;
+  partial += fmt::format(".{}.partial", ::getpid());
+  return partial;
+}
+
 }  // namespace
 
 MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
@@ -64,13 +79,7 @@ std::string read_text(const std::filesystem::path& path, std::size_t limit) {
 }
 
 void write_atomically(const std::filesystem::path& path, std::string_view content) {
-  if (path.has_parent_path()) {
-    std::error_code error;
-    std::filesystem::create_directories(path.parent_path(), error);
-    if (error) fail("{}: cannot be created: {}", path.parent_path().string(), error.message());
-  }
-  std::filesystem::path partial = path;
-  partial += fmt::format(".{}.partial", ::getpid());
+  const std::filesystem::path partial = prepare_partial(path);
   const auto give_up = [&](const char* what) {
     const std::string why = reason();
     ::unlink(partial.c_str());
@@ -87,6 +96,13 @@ void write_atomically(const std::filesystem::path& path, std::string_view conten
   if (::fsync(file.get()) != 0) give_up("synced");
   if (file.close() != 0) give_up("closed");
   if (::rename(partial.c_str(), path.c_str()) != 0) give_up("renamed into place");
+}
+
+void check_writable(const std::filesystem::path& path) {
+  const std::filesystem::path partial = prepare_partial(path);
+  const Descriptor file(partial, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+  if (file.get() < 0) fail("{}: cannot be written: {}", path.string(), reason());
+  ::unlink(partial.c_str());
 }
 
 std::string sha256(std::span<const std::byte> bytes) {

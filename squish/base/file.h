@@ -29,6 +29,10 @@ std::string read_text(const std::filesystem::path& path, std::size_t limit);
 /// Creates missing parent directories. On failure the old file, if any, is untouched.
 void write_atomically(const std::filesystem::path& path, std::string_view content);
 
+/// Error if write_atomically() to `path` would fail from the start: for a check before long work.
+/// Creates missing parent directories.
+void check_writable(const std::filesystem::path& path);
+
 /// Lower-case hexadecimal SHA-256.
 std::string sha256(std::span<const std::byte> bytes);
 std::string sha256(std::string_view text);

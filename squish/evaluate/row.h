@@ -1,0 +1,38 @@
+#pragma once
+#include <cstdint>
+#include <exception>
+#include <optional>
+#include <string>
+
+#include "squish/quant/spec.h"
+
+namespace squish::evaluate {
+
+/// One line of a table: what was asked for, and the result or the sentence that says why there is
+/// none.
+template <class Result>
+struct Row {
+  std::string method, spec, spec_full;
+  std::uint64_t seed = 0;
+  std::string status = "ok";
+  std::optional<Result> result = {};
+
+  bool ok() const { return status == "ok"; }
+};
+
+template <class Result>
+Row<Result> make_row(const quant::Spec& spec, std::uint64_t seed) {
+  return {.method = spec.method(), .spec = spec.asked(), .spec_full = spec.full(), .seed = seed};
+}
+
+/// Runs `body`; an exception becomes the row's status, so that the other rows still run.
+template <class Result, class Body>
+void run_row(Row<Result>& row, const Body& body) {
+  try {
+    row.result = body();
+  } catch (const std::exception& error) {
+    row.status = error.what();
+  }
+}
+
+}  // namespace squish::evaluate

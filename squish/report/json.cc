@@ -1,0 +1,71 @@
+#include "squish/report/json.h"
+
+#include <fmt/chrono.h>
+
+#include <ctime>
+#include <nlohmann/json.hpp>
+
+#include "squish/base/version.h"
+
+namespace squish::report {
+namespace {
+
+template <class Result>
+Json row_head(const evaluate::Row<Result>& row) {
+  return {{"method", row.method},
+          {"spec", row.spec},
+          {"spec_full", row.spec_full},
+          {"seed", row.seed},
+          {"status", row.status}};
+}
+
+}  // namespace
+
+Json to_json(const evaluate::Timing& timing) {
+  return {
+      {"median", timing.median}, {"min", timing.min}, {"max", timing.max}, {"runs", timing.runs}};
+}
+
+Json to_json(const evaluate::Host& host) {
+  return {{"cpu", host.cpu},
+          {"isa", host.isa},
+          {"isa_available", host.isa_available},
+          {"blas", host.blas},
+          {"threads", host.threads},
+          {"read_bandwidth_gbs", host.read_bandwidth_gbs}};
+}
+
+Json to_json(const evaluate::Row<evaluate::MatrixResult>& row) {
+  Json json = row_head(row);
+  if (!row.result) return json;
+  const evaluate::MatrixResult& result = *row.result;
+  json["rows"] = result.rows;
+  json["cols"] = result.cols;
+  json["bpw"] = result.bpw;
+  json["bpw_nominal"] = result.bpw_nominal;
+  json["bits"] = {{"indices", result.bits.indices},
+                  {"scales", result.bits.scales},
+                  {"codebooks", result.bits.codebooks},
+                  {"other", result.bits.other}};
+  json["snr_db"] = result.snr_db;
+  if (result.shannon_gap_db) json["shannon_gap_db"] = *result.shannon_gap_db;
+  json["compress_ms"] = to_json(result.compress_ms);
+  json["decompress_ms"] = to_json(result.decompress_ms);
+  json["backend"] = result.backend;
+  return json;
+}
+
+Json program_json() {
+  return {{"version", kVersion}, {"commit", kCommit}, {"compiler", kCompiler}};
+}
+
+std::string timestamp() {
+  return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)));
+}
+
+std::string to_text(const Json& json) {
+  // Texts of the system and of files may hold invalid UTF-8, which must not lose the results.
+  return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+}  // namespace squish::report

@@ -1,0 +1,95 @@
+#include "squish/report/markdown.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cassert>
+#include <cmath>
+
+namespace squish::report {
+namespace {
+
+const std::string kMissing = "–";
+
+/// Columns on a terminal, for the characters used here: one a code point.
+std::size_t width(std::string_view text) {
+  return static_cast<std::size_t>(
+      std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
+}
+
+std::string padded(const std::string& text, std::size_t to, bool left) {
+  const std::string space(to - width(text), ' ');
+  return left ? text + space : space + text;
+}
+
+/// At least three significant digits, for times from microseconds to minutes.
+std::string milliseconds(double ms) {
+  if (ms < 1) return fmt::format("{:.4f}", ms);
+  if (ms < 100) return fmt::format("{:.2f}", ms);
+  return fmt::format("{:.0f}", ms);
+}
+
+std::string number(double value, int digits) {
+  return std::isnan(value) ? kMissing : fmt::format("{:.{}f}", value, digits);
+}
+
+template <class Result>
+std::string failures(std::span<const evaluate::Row<Result>> rows) {
+  std::string text;
+  for (const auto& row : rows) {
+    if (!row.ok()) text += fmt::format("\n`{}` failed: {}\n", row.spec, row.status);
+  }
+  return text;
+}
+
+}  // namespace
+
+std::string markdown_table(const std::vector<std::string>& titles,
+                           const std::vector<std::vector<std::string>>& rows) {
+  std::vector<std::vector<std::string>> lines = {titles};
+  lines.insert(lines.end(), rows.begin(), rows.end());
+  std::vector<std::size_t> widths(titles.size(), 3);
+  for (auto& line : lines) {
+    assert(line.size() == titles.size());
+    for (std::size_t i = 0; i < line.size(); ++i) {
+      for (std::size_t at = 0; (at = line[i].find('|', at)) != std::string::npos; at += 2) {
+        line[i].insert(at, 1, '\\');
+      }
+      widths[i] = std::max(widths[i], width(line[i]));
+    }
+  }
+  std::string text;
+  for (std::size_t n = 0; n < lines.size(); ++n) {
+    for (std::size_t i = 0; i < widths.size(); ++i) {
+      text += "| " + padded(lines[n][i], widths[i], i == 0) + " ";
+    }
+    text += "|\n";
+    if (n > 0) continue;
+    for (std::size_t i = 0; i < widths.size(); ++i) {
+      text += (i == 0 ? "|:" : "|-") + std::string(widths[i], '-') + (i == 0 ? "-" : ":");
+    }
+    text += "|\n";
+  }
+  return text;
+}
+
+std::string matrix_table(std::span<const evaluate::Row<evaluate::MatrixResult>> rows) {
+  const std::vector<std::string> titles = {"Method",   "BPW nominal",   "BPW stored",
+                                           "SNR (dB)", "Compress (ms)", "Decompress (ms)",
+                                           "Backend"};
+  std::vector<std::vector<std::string>> lines;
+  for (const auto& row : rows) {
+    std::vector<std::string> line = {row.spec};
+    if (row.result) {
+      const evaluate::MatrixResult& result = *row.result;
+      line.insert(line.end(), {number(result.bpw_nominal, 3), number(result.bpw, 3),
+                               number(result.snr_db, 2), milliseconds(result.compress_ms.median),
+                               milliseconds(result.decompress_ms.median), result.backend});
+    }
+    line.resize(titles.size(), kMissing);
+    lines.push_back(std::move(line));
+  }
+  return markdown_table(titles, lines) + failures(rows);
+}
+
+}  // namespace squish::report

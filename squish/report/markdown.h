@@ -1,0 +1,21 @@
+#pragma once
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "squish/evaluate/reconstruction.h"
+#include "squish/evaluate/row.h"
+
+/// Results as Markdown tables, with the columns of metrics.md.
+namespace squish::report {
+
+/// Cells padded to the width of their column, the first column left-aligned and the others right.
+/// Every row has as many cells as there are titles; '|' in a cell is escaped.
+std::string markdown_table(const std::vector<std::string>& titles,
+                           const std::vector<std::vector<std::string>>& rows);
+
+/// The table of stage 1. Below it, one line for each row that failed.
+std::string matrix_table(std::span<const evaluate::Row<evaluate::MatrixResult>> rows);
+
+}  // namespace squish::report

@@ -1,0 +1,153 @@
+#include <gmock/gmock.h>
+
+#include <chrono>
+#include <nlohmann/json.hpp>
+#include <regex>
+
+#include "squish/evaluate/presets.h"
+#include "tests/apps/run_squish.h"
+
+namespace squish::test {
+namespace {
+
+using nlohmann::json;
+using ::testing::HasSubstr;
+
+class Bench : public Program {
+ protected:
+  json results(const std::string& name = "dev/results/quant_2bit_comparison.json") const {
+    return json::parse(read_file(directory() / name));
+  }
+};
+
+TEST_F(Bench, TheDefaultRunHasEveryRowOfTheTableWithItsNominalBits) {
+  const auto start = std::chrono::steady_clock::now();
+  const Outcome outcome = squish({"bench", "--markdown"});
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+#if defined(NDEBUG) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+  EXPECT_LT(seconds.count(), 15);
+#else
+  (void)seconds;
+#endif
+
+  // metrics.md, 'Specs', for 64 rows.
+  const std::vector<std::pair<std::string, double>> table = {
+      {"int4:sym=0,g=64", 5.0},   {"int4:sym=0,g=64,clip=mse", 5.0},
+      {"int4:sym=1,g=64", 4.5},   {"vptq:v=8,k=16,r=4", 1.25},
+      {"vptq:v=8,k=256,r=16", 2}, {"aqlm:m=2,b=4,g=4", 2.0},
+      {"quip:form=gain", 3.0},    {"quip:bits=2", 2.0},
+      {"quip:bits=3", 3.0},       {"quip:bits=4", 4.0}};
+  const json rows = results()["stage1"];
+  ASSERT_EQ(rows.size(), table.size());
+  for (std::size_t i = 0; i < table.size(); ++i) {
+    const json& row = rows[i];
+    EXPECT_EQ(row["spec"], table[i].first);
+    EXPECT_EQ(row["status"], "ok");
+    EXPECT_EQ(row["bpw_nominal"], table[i].second) << row["spec"];
+    EXPECT_GT(row["snr_db"], 2) << row["spec"];
+    EXPECT_GT(row["shannon_gap_db"], 0) << row["spec"];
+    EXPECT_THAT(outcome.out, HasSubstr("| " + table[i].first + " "));
+  }
+}
+
+TEST_F(Bench, TheFileHasTheFieldsOfTheSchema) {
+  ASSERT_EQ(squish({"bench", "--methods", "int4:sym=1;int2:g=8", "--rows", "24", "--cols", "40",
+                    "--seed", "7", "--threads", "2", "--isa", "scalar", "--output", "r.json"})
+                .code,
+            0);
+  const json file = results("r.json");
+  EXPECT_EQ(file["schema"], "squish.bench/1");
+  EXPECT_TRUE(std::regex_match(file["created"].get<std::string>(),
+                               std::regex(R"(20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ)")));
+  EXPECT_EQ(file["host"]["threads"], 2);
+  EXPECT_EQ(file["host"]["isa"], "scalar");
+  EXPECT_GT(file["host"]["read_bandwidth_gbs"], 0.05);
+  EXPECT_LT(file["host"]["read_bandwidth_gbs"], 10000);
+  for (const char* const key : {"version", "commit", "compiler"}) {
+    EXPECT_FALSE(file["squish"][key].get<std::string>().empty()) << key;
+  }
+  for (const char* const key : {"markdown", "output", "preset", "methods", "rows", "cols", "sigma",
+                                "seed", "threads", "isa"}) {
+    EXPECT_TRUE(file["config"].contains(key)) << key;
+  }
+  EXPECT_EQ(file["config"]["seed"], 7);
+  EXPECT_TRUE(file["stage2"].empty());
+  ASSERT_EQ(file["stage1"].size(), 2u);
+  const json& row = file["stage1"][1];
+  EXPECT_EQ(row["method"], "int2");
+  EXPECT_EQ(row["spec"], "int2:g=8");
+  EXPECT_EQ(row["spec_full"], "int2:sym=0,g=8,clip=none,scale=f32");
+  EXPECT_EQ(row["seed"], 7);
+  EXPECT_EQ(row["backend"], "cpp-scalar");
+  EXPECT_EQ(row["rows"], 24);
+  EXPECT_EQ(row["cols"], 40);
+  std::uint64_t bits = 0;
+  for (const char* const part : {"indices", "scales", "codebooks", "other"}) {
+    bits += row["bits"][part].get<std::uint64_t>();
+  }
+  EXPECT_DOUBLE_EQ(row["bpw"], static_cast<double>(bits) / (24 * 40));
+  EXPECT_NEAR(row["shannon_gap_db"].get<double>(),
+              6.0206 * row["bpw"].get<double>() - row["snr_db"].get<double>(), 1e-3);
+  for (const char* const time : {"compress_ms", "decompress_ms"}) {
+    const json& timing = row[time];
+    EXPECT_GE(timing["runs"], 5);
+    EXPECT_GT(timing["min"], 0);
+    EXPECT_LE(timing["min"], timing["median"]);
+    EXPECT_LE(timing["median"], timing["max"]);
+  }
+}
+
+TEST_F(Bench, StandardOutputHoldsTheTableAloneAndOnlyIfAsked) {
+  const std::vector<std::string> arguments = {"bench", "--methods", "int4:g=32", "--output", "r"};
+  EXPECT_EQ(squish(arguments).out, "");
+  std::vector<std::string> with_table = arguments;
+  with_table.push_back("--markdown");
+  const std::string table = squish(with_table).out;
+  std::istringstream lines(table);
+  std::string title, line;
+  std::getline(lines, title);
+  EXPECT_EQ(std::regex_replace(title, std::regex(" +"), " "),
+            "| Method | BPW nominal | BPW stored | SNR (dB) | Compress (ms) | Decompress (ms) | "
+            "Backend |");
+  while (std::getline(lines, line)) EXPECT_EQ(line.front(), '|') << line;
+}
+
+TEST_F(Bench, AFailingRowSaysWhyAndTheOthersStillRun) {
+  // Weights of 1e7 need scales beyond f16.
+  const Outcome outcome = squish({"bench", "--sigma", "1e7", "--methods",
+                                  "int4:scale=f16;int4:g=32", "--output", "r.json", "--markdown"});
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_THAT(outcome.err, HasSubstr("squish: 1 of 2 rows failed"));
+  EXPECT_THAT(outcome.out, HasSubstr("`int4:scale=f16` failed: "));
+  const json rows = results("r.json")["stage1"];
+  EXPECT_THAT(rows[0]["status"].get<std::string>(), HasSubstr("scale"));
+  EXPECT_FALSE(rows[0].contains("snr_db"));
+  EXPECT_EQ(rows[1]["status"], "ok");
+}
+
+TEST_F(Bench, TheSameSeedGivesTheSameResultWhateverTheThreads) {
+  const std::vector<std::string> arguments = {"bench", "--rows",   "70",    "--cols",
+                                              "96",    "--output", "r.json"};
+  std::vector<json> snr;
+  for (const char* const threads : {"1", "3"}) {
+    std::vector<std::string> all = arguments;
+    all.insert(all.end(), {"--threads", threads, "--methods", "int4:clip=mse"});
+    ASSERT_EQ(squish(all).code, 0);
+    snr.push_back(results("r.json")["stage1"][0]["snr_db"]);
+  }
+  EXPECT_EQ(snr[0], snr[1]);
+}
+
+TEST_F(Bench, WrongRequestsFailBeforeAnythingRuns) {
+  expect_failure({"bench", "--methods", "nope:g=3"}, 2, "unknown method 'nope'");
+  expect_failure({"bench", "--methods", "int4;;int4"}, 2, "empty spec");
+  expect_failure({"bench", "--methods", "int4:g=x"}, 2, "g=x");
+  expect_failure({"bench", "--preset", "slow"}, 2, "fast or high-fidelity");
+  expect_failure({"bench", "--rows", "0"}, 2, "--rows");
+  expect_failure({"bench", "--sigma", "-1"}, 2, "--sigma");
+  expect_failure({"bench", "--output", "/proc/none/r.json"}, 1, "/proc/none");
+}
+
+}  // namespace
+}  // namespace squish::test
