@@ -23,8 +23,10 @@ class Linear {
 /// Weights as floats: sgemm for several tokens, dot products for one.
 std::unique_ptr<Linear> dense_linear(std::shared_ptr<const Matrix> weights);
 
-/// Weights in a method's bytes, decoded for every call: for evaluation over whole windows, where
-/// the product costs far more. For generation decode once into a dense_linear().
+/// Weights in a method's bytes, decoded for every call into a buffer of the calling thread, which
+/// all packed layers share and which stays as large as the largest of them: for evaluation over
+/// whole windows, where the product costs far more. For generation decode once into a
+/// dense_linear().
 std::unique_ptr<Linear> packed_linear(std::shared_ptr<const quant::Packed> packed);
 
 }  // namespace squish::model

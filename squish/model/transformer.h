@@ -29,14 +29,18 @@ struct Transformer {
   std::unique_ptr<Linear> head;  // vocab x hidden; the embedding when tied
 };
 
-/// Everything of a model that is not quantised (embedding, head, norms, biases) as floats; loaded
-/// once and shared by the uncompressed model and all candidates.
+/// One matrix of the model as floats. Error naming file and tensor if a value is not finite.
+Matrix load_weights(const io::ModelFiles& files, const std::string& name, ThreadPool& pool);
+
+/// The large matrices that are not quantised, as floats; loaded once and shared by the uncompressed
+/// model and all candidates. `head` is `embedding` where the two are tied.
 struct SharedWeights {
   std::shared_ptr<const Matrix> embedding, head;
 };
 SharedWeights load_shared(const io::ModelFiles& files, ThreadPool& pool);
 
-/// `linear(name)` gives the layer for each name of io::linear_names().
+/// Reads norms and biases from `files`; `linear(name)` gives the layer for each name of
+/// io::linear_names(), asked for in that order.
 Transformer build_transformer(
     const io::ModelFiles& files, const SharedWeights& shared, ThreadPool& pool,
     const std::function<std::unique_ptr<Linear>(const std::string& name)>& linear);
@@ -45,7 +49,7 @@ Transformer build_transformer(
 Transformer load_transformer(const io::ModelFiles& files, const SharedWeights& shared,
                              ThreadPool& pool);
 
-/// Keys and values of past tokens, f32.
+/// Keys (rotated) and values of past tokens, f32.
 class KvCache {
  public:
   KvCache(const io::ModelConfig& config, std::size_t capacity);

@@ -1,0 +1,230 @@
+#include "squish/model/transformer.h"
+
+#include <algorithm>
+#include <cassert>
+#include <cmath>
+#include <utility>
+
+#include "squish/base/error.h"
+#include "squish/linalg/vector_ops.isa.h"
+#include "squish/model/attention.h"
+#include "squish/model/rope.h"
+
+namespace squish::model {
+namespace {
+
+std::vector<float> load_vector(const io::ModelFiles& files, const std::string& name,
+                               ThreadPool& pool) {
+  const Matrix values = load_weights(files, name, pool);
+  return {values.data(), values.data() + values.size()};
+}
+
+std::vector<float> load_optional(const io::ModelFiles& files, const std::string& name,
+                                 ThreadPool& pool) {
+  return files.table.contains(name) ? load_vector(files, name, pool) : std::vector<float>{};
+}
+
+void add(std::span<const float> x, std::span<float> y) {
+  linalg::vector_ops().axpy(1, x.data(), x.size(), y.data());
+}
+
+}  // namespace
+
+Matrix load_weights(const io::ModelFiles& files, const std::string& name, ThreadPool& pool) {
+  Matrix weights = io::read_matrix(files.table.at(name), pool);
+  parallel_for(pool, weights.rows(), 256, [&](std::size_t begin, std::size_t end) {
+    for (std::size_t i = begin; i < end; ++i) {
+      for (std::size_t j = 0; j < weights.cols(); ++j) {
+        if (std::isfinite(weights(i, j))) continue;
+        fail("{}: tensor '{}' holds {} at row {}, column {}; expected finite weights",
+             files.path.string(), name, weights(i, j), i, j);
+      }
+    }
+  });
+  return weights;
+}
+
+SharedWeights load_shared(const io::ModelFiles& files, ThreadPool& pool) {
+  const auto load = [&](const std::string& name) {
+    return std::make_shared<const Matrix>(load_weights(files, name, pool));
+  };
+  SharedWeights shared;
+  shared.embedding = load("model.embed_tokens.weight");
+  shared.head = files.config.tied_embeddings ? shared.embedding : load("lm_head.weight");
+  return shared;
+}
+
+Transformer build_transformer(
+    const io::ModelFiles& files, const SharedWeights& shared, ThreadPool& pool,
+    const std::function<std::unique_ptr<Linear>(const std::string& name)>& linear) {
+  Transformer model{files.config, shared.embedding, {}, {}, dense_linear(shared.head)};
+  model.norm = load_vector(files, "model.norm.weight", pool);
+  for (std::size_t i = 0; i < files.config.layers; ++i) {
+    const std::string block = fmt::format("model.layers.{}.", i), self = block + "self_attn.";
+    Layer& layer = model.layers.emplace_back();
+    layer.q = linear(self + "q_proj.weight");
+    layer.k = linear(self + "k_proj.weight");
+    layer.v = linear(self + "v_proj.weight");
+    layer.o = linear(self + "o_proj.weight");
+    layer.gate = linear(block + "mlp.gate_proj.weight");
+    layer.up = linear(block + "mlp.up_proj.weight");
+    layer.down = linear(block + "mlp.down_proj.weight");
+    layer.q_bias = load_optional(files, self + "q_proj.bias", pool);
+    layer.k_bias = load_optional(files, self + "k_proj.bias", pool);
+    layer.v_bias = load_optional(files, self + "v_proj.bias", pool);
+    layer.o_bias = load_optional(files, self + "o_proj.bias", pool);
+    layer.input_norm = load_vector(files, block + "input_layernorm.weight", pool);
+    layer.post_attention_norm = load_vector(files, block + "post_attention_layernorm.weight", pool);
+    layer.q_norm = load_optional(files, self + "q_norm.weight", pool);
+    layer.k_norm = load_optional(files, self + "k_norm.weight", pool);
+  }
+  return model;
+}
+
+Transformer load_transformer(const io::ModelFiles& files, const SharedWeights& shared,
+                             ThreadPool& pool) {
+  return build_transformer(files, shared, pool, [&](const std::string& name) {
+    return dense_linear(std::make_shared<const Matrix>(load_weights(files, name, pool)));
+  });
+}
+
+KvCache::KvCache(const io::ModelConfig& config, std::size_t capacity) : capacity_(capacity) {
+  for (std::size_t i = 0; i < config.layers; ++i) {
+    keys_.emplace_back(capacity, config.kv_heads * config.head_dim);
+    values_.emplace_back(capacity, config.kv_heads * config.head_dim);
+  }
+}
+
+std::size_t KvCache::bytes() const {
+  std::size_t per_token = 0;
+  for (const Matrix& keys : keys_) per_token += 2 * keys.cols() * sizeof(float);
+  return length_ * per_token;
+}
+
+/// One call of forward(): the buffers that its layers share.
+class ForwardPass {
+ public:
+  ForwardPass(const Transformer& model, KvCache& cache, std::size_t tokens, ThreadPool& pool)
+      : model_(model),
+        config_(model.config),
+        cache_(cache),
+        pool_(pool),
+        tokens_(tokens),
+        rope_(rope_table(config_, cache.length_, tokens)),
+        hidden_(tokens, config_.hidden),
+        normed_(tokens, config_.hidden),
+        queries_(tokens, config_.heads * config_.head_dim),
+        attended_(tokens, config_.heads * config_.head_dim),
+        gate_(tokens, config_.intermediate),
+        up_(tokens, config_.intermediate) {}
+
+  Matrix run(std::span<const TokenId> ids) {
+    for (std::size_t t = 0; t < tokens_; ++t) {
+      const auto row = model_.embedding->row(ids[t]);
+      std::copy(row.begin(), row.end(), hidden_.row(t).begin());
+    }
+    for (std::size_t i = 0; i < model_.layers.size(); ++i) {
+      attention_block(model_.layers[i], cache_.keys_[i], cache_.values_[i]);
+      feed_forward_block(model_.layers[i]);
+    }
+    cache_.length_ += tokens_;
+    normalise(model_.norm);
+    return std::move(normed_);
+  }
+
+ private:
+  template <class Body>
+  void for_each_token(const Body& body) {
+    parallel_for(pool_, tokens_, 16, [&](std::size_t begin, std::size_t end) {
+      for (std::size_t t = begin; t < end; ++t) body(t);
+    });
+  }
+
+  void normalise(const std::vector<float>& weight) {
+    for_each_token([&](std::size_t t) {
+      linalg::vector_ops().rms_norm(hidden_.row(t).data(), weight.data(), weight.size(),
+                                    static_cast<float>(config_.norm_eps), normed_.row(t).data());
+    });
+  }
+
+  /// hidden += normed (+ bias): `normed` has been overwritten with a block's output.
+  void add_residual(const std::vector<float>& bias) {
+    for_each_token([&](std::size_t t) {
+      add(normed_.row(t), hidden_.row(t));
+      add(bias, hidden_.row(t));
+    });
+  }
+
+  /// Bias, then the norm of each head, then the rotation, as far as the model has them.
+  void finish_heads(std::span<float> row, std::size_t t, const std::vector<float>& bias,
+                    const std::vector<float>& norm) {
+    const auto& ops = linalg::vector_ops();
+    const std::size_t d = config_.head_dim;
+    add(bias, row);
+    for (float* head = row.data(); head != row.data() + row.size(); head += d) {
+      if (!norm.empty()) {
+        ops.rms_norm(head, norm.data(), d, static_cast<float>(config_.norm_eps), head);
+      }
+      ops.rotate(head, rope_.cos.row(t).data(), rope_.sin.row(t).data(), d / 2);
+    }
+  }
+
+  void attention_block(const Layer& layer, Matrix& keys, Matrix& values) {
+    const std::size_t begin = cache_.length_, end = begin + tokens_;
+    const MatrixView new_keys = keys.view().row_range(begin, end);
+    const MatrixView new_values = values.view().row_range(begin, end);
+    normalise(layer.input_norm);
+    layer.q->apply(normed_, queries_, pool_);
+    layer.k->apply(normed_, new_keys, pool_);
+    layer.v->apply(normed_, new_values, pool_);
+    for_each_token([&](std::size_t t) {
+      finish_heads(queries_.row(t), t, layer.q_bias, layer.q_norm);
+      finish_heads(new_keys.row(t), t, layer.k_bias, layer.k_norm);
+      add(layer.v_bias, new_values.row(t));
+    });
+    attention(config_, queries_, keys.view().row_range(0, end), values.view().row_range(0, end),
+              attended_, pool_);
+    layer.o->apply(attended_, normed_, pool_);
+    add_residual(layer.o_bias);
+  }
+
+  void feed_forward_block(const Layer& layer) {
+    normalise(layer.post_attention_norm);
+    layer.gate->apply(normed_, gate_, pool_);
+    layer.up->apply(normed_, up_, pool_);
+    for_each_token([&](std::size_t t) {
+      linalg::vector_ops().silu_mul(gate_.row(t).data(), up_.row(t).data(), gate_.cols());
+    });
+    layer.down->apply(gate_, normed_, pool_);
+    add_residual({});
+  }
+
+  const Transformer& model_;
+  const io::ModelConfig& config_;
+  KvCache& cache_;
+  ThreadPool& pool_;
+  const std::size_t tokens_;
+  const RopeTable rope_;
+  Matrix hidden_, normed_;     // tokens x hidden
+  Matrix queries_, attended_;  // tokens x (heads * head_dim)
+  Matrix gate_, up_;           // tokens x intermediate
+};
+
+Matrix forward(const Transformer& model, std::span<const TokenId> tokens, KvCache& cache,
+               ThreadPool& pool) {
+  if (tokens.size() > cache.capacity() - cache.length()) {
+    fail("{} tokens after {} do not fit into a context of {}", tokens.size(), cache.length(),
+         cache.capacity());
+  }
+  for (const TokenId id : tokens) {
+    if (id < model.embedding->rows()) continue;
+    fail("token {} is not in the model's vocabulary of {}", id, model.embedding->rows());
+  }
+  return ForwardPass(model, cache, tokens.size(), pool).run(tokens);
+}
+
+void logits(const Transformer& model, ConstMatrixView hidden, MatrixView out, ThreadPool& pool) {
+  model.head->apply(hidden, out, pool);
+}
+
+}  // namespace squish::model

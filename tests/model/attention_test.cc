@@ -1,0 +1,116 @@
+#include "squish/model/attention.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <vector>
+
+#include "squish/base/isa.h"
+#include "squish/base/random.h"
+
+namespace squish::model {
+namespace {
+
+Matrix random_matrix(std::size_t rows, std::size_t cols, std::uint64_t seed) {
+  const CounterRng rng(seed, "attention_test");
+  Matrix m(rows, cols);
+  for (std::size_t i = 0; i < m.size(); ++i) m.data()[i] = static_cast<float>(2 * rng.normal(i));
+  return m;
+}
+
+/// The definition, in double.
+Matrix reference(const io::ModelConfig& config, const Matrix& q, const Matrix& k, const Matrix& v) {
+  const std::size_t d = config.head_dim, past = k.rows() - q.rows();
+  Matrix out(q.rows(), q.cols());
+  for (std::size_t t = 0; t < q.rows(); ++t) {
+    for (std::size_t head = 0; head < config.heads; ++head) {
+      const std::size_t shared = head / (config.heads / config.kv_heads);
+      std::vector<double> sum(d);
+      double total = 0;
+      for (std::size_t s = 0; s <= past + t; ++s) {
+        if (config.sliding_window > 0 && s + config.sliding_window <= past + t) continue;
+        double score = 0;
+        for (std::size_t j = 0; j < d; ++j) {
+          score += static_cast<double>(q(t, head * d + j)) * k(s, shared * d + j);
+        }
+        const double weight = std::exp(score / std::sqrt(static_cast<double>(d)));
+        total += weight;
+        for (std::size_t j = 0; j < d; ++j) sum[j] += weight * v(s, shared * d + j);
+      }
+      for (std::size_t j = 0; j < d; ++j) out(t, head * d + j) = static_cast<float>(sum[j] / total);
+    }
+  }
+  return out;
+}
+
+struct Case {
+  std::size_t heads, kv_heads, head_dim, window, past, tokens;
+};
+// Whole prompts of one block and of several, continued ones, single tokens; windows shorter than
+// one block, longer than one, and longer than everything.
+const std::vector<Case> kCases = {
+    {1, 1, 2, 0, 0, 1},    {4, 2, 8, 0, 0, 30},  {6, 2, 16, 0, 0, 150},  {3, 3, 8, 0, 70, 90},
+    {4, 1, 8, 0, 99, 1},   {4, 2, 8, 10, 0, 48}, {4, 2, 8, 10, 0, 140},  {4, 2, 8, 100, 50, 170},
+    {2, 1, 64, 10, 99, 1}, {2, 1, 8, 1, 5, 20},  {2, 2, 8, 1000, 0, 70}, {4, 2, 8, 64, 64, 64},
+};
+
+io::ModelConfig config_of(const Case& c) {
+  io::ModelConfig config;
+  config.heads = c.heads;
+  config.kv_heads = c.kv_heads;
+  config.head_dim = c.head_dim;
+  config.sliding_window = c.window;
+  return config;
+}
+
+Matrix compute(const Case& c, ThreadPool& pool, bool by_definition = false) {
+  const io::ModelConfig config = config_of(c);
+  const Matrix q = random_matrix(c.tokens, c.heads * c.head_dim, 1);
+  const Matrix k = random_matrix(c.past + c.tokens, c.kv_heads * c.head_dim, 2);
+  const Matrix v = random_matrix(c.past + c.tokens, c.kv_heads * c.head_dim, 3);
+  if (by_definition) return reference(config, q, k, v);
+  Matrix out(q.rows(), q.cols());
+  attention(config, q, k, v, out, pool);
+  return out;
+}
+
+TEST(Attention, AgreesWithTheDefinitionOnEveryInstructionSet) {
+  ThreadPool pool(2);
+  const Isa before = active_isa();
+  for (const Isa isa : available_isas()) {
+    set_isa(isa);
+    for (std::size_t i = 0; i < kCases.size(); ++i) {
+      const Matrix got = compute(kCases[i], pool), expected = compute(kCases[i], pool, true);
+      for (std::size_t j = 0; j < got.size(); ++j) {
+        ASSERT_NEAR(got.data()[j], expected.data()[j], 1e-5) << "case " << i << ", " << j;
+      }
+    }
+  }
+  set_isa(before);
+}
+
+TEST(Attention, SameBitsForEveryNumberOfThreads) {
+  for (std::size_t i = 0; i < kCases.size(); ++i) {
+    ThreadPool one(1), four(4);
+    const Matrix a = compute(kCases[i], one), b = compute(kCases[i], four);
+    for (std::size_t j = 0; j < a.size(); ++j) ASSERT_EQ(a.data()[j], b.data()[j]) << i;
+  }
+}
+
+TEST(Attention, SurvivesScoresThatOverflowAnExponential) {
+  ThreadPool pool(1);
+  const io::ModelConfig config = config_of({1, 1, 2, 0, 0, 3});
+  Matrix q(3, 2), k(3, 2), v(3, 2), out(3, 2);
+  for (std::size_t t = 0; t < 3; ++t) {
+    q(t, 0) = 1000;
+    k(t, 0) = t == 1 ? 1000.0f : -1000.0f;
+    v(t, 0) = static_cast<float>(t);
+  }
+  attention(config, q, k, v, out, pool);
+  EXPECT_EQ(out(0, 0), 0);
+  EXPECT_EQ(out(1, 0), 1);
+  EXPECT_EQ(out(2, 0), 1);
+}
+
+}  // namespace
+}  // namespace squish::model

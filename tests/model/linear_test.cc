@@ -1,0 +1,85 @@
+#include "squish/model/linear.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "squish/base/random.h"
+
+namespace squish::model {
+namespace {
+
+Matrix random_matrix(std::size_t rows, std::size_t cols, std::uint64_t seed) {
+  const CounterRng rng(seed, "linear_test");
+  Matrix m(rows, cols);
+  for (std::size_t i = 0; i < m.size(); ++i) m.data()[i] = static_cast<float>(rng.normal(i));
+  return m;
+}
+
+void expect_product(ConstMatrixView x, ConstMatrixView w, ConstMatrixView y) {
+  for (std::size_t t = 0; t < x.rows; ++t) {
+    for (std::size_t i = 0; i < w.rows; ++i) {
+      double sum = 0;
+      for (std::size_t j = 0; j < w.cols; ++j) sum += static_cast<double>(x(t, j)) * w(i, j);
+      ASSERT_NEAR(y(t, i), sum, 4e-6 * std::sqrt(static_cast<double>(w.cols))) << t << ' ' << i;
+    }
+  }
+}
+
+// The first has several chunks of rows; the others are ragged.
+constexpr std::size_t kShapes[][2] = {{500, 576}, {1, 1}, {7, 33}, {130, 5}};
+
+TEST(DenseLinear, MultipliesOneTokenAndSeveral) {
+  ThreadPool pool(2);
+  for (const auto [rows, cols] : kShapes) {
+    const auto weights = std::make_shared<const Matrix>(random_matrix(rows, cols, 1));
+    const auto linear = dense_linear(weights);
+    EXPECT_EQ(linear->rows(), rows);
+    EXPECT_EQ(linear->cols(), cols);
+    EXPECT_EQ(linear->weight_bytes(), rows * cols * 4);
+    for (const std::size_t tokens : {1, 2, 19}) {
+      const Matrix x = random_matrix(tokens, cols, 2);
+      Matrix y(tokens, rows);
+      linear->apply(x, y, pool);
+      expect_product(x, *weights, y);
+    }
+  }
+}
+
+TEST(DenseLinear, SameBitsForEveryNumberOfThreads) {
+  const auto linear = dense_linear(std::make_shared<const Matrix>(random_matrix(901, 320, 1)));
+  for (const std::size_t tokens : {1, 40}) {
+    const Matrix x = random_matrix(tokens, 320, 2);
+    Matrix first(tokens, 901);
+    for (const int threads : {1, 2, 4}) {
+      ThreadPool pool(threads);
+      Matrix y(tokens, 901);
+      linear->apply(x, threads == 1 ? first : y, pool);
+      if (threads == 1) continue;
+      for (std::size_t i = 0; i < y.size(); ++i) ASSERT_EQ(y.data()[i], first.data()[i]);
+    }
+  }
+}
+
+TEST(PackedLinear, MultipliesByWhatTheMethodDecodes) {
+  ThreadPool pool(2);
+  const quant::Spec spec = quant::Spec::parse("int4:sym=0,g=64");
+  // The second is smaller than the first: they share the buffer that they are decoded into.
+  for (const auto [rows, cols] : kShapes) {
+    const auto packed = std::make_shared<const quant::Packed>(
+        quant::quantize(random_matrix(rows, cols, 1), spec, {.pool = pool}));
+    const auto linear = packed_linear(packed);
+    EXPECT_EQ(linear->rows(), rows);
+    EXPECT_EQ(linear->cols(), cols);
+    EXPECT_EQ(8 * linear->weight_bytes(), packed->bits().total());
+    for (const std::size_t tokens : {1, 12}) {
+      const Matrix x = random_matrix(tokens, cols, 2);
+      Matrix y(tokens, rows);
+      linear->apply(x, y, pool);
+      expect_product(x, quant::dequantize(*packed, pool), y);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace squish::model
