@@ -21,7 +21,8 @@ std::vector<float> hadamard_matrix(std::size_t order);
 /// kMaxFactor). Where there is none (13696, 10920, odd n), U is block-diagonal: one Sylvester
 /// block for each binary digit of n, the largest first. Any n >= 1.
 ///
-/// Hd_K need not be symmetric, so U and its transpose differ. `signs` is a diagonal of +-1.
+/// Hd_K need not be symmetric, so U and its transpose differ. `signs` is a diagonal of +-1, or of
+/// +-c where a factor c is to be applied on the way.
 class Hadamard {
  public:
   static constexpr std::size_t kMaxFactor = 512;  // mixing costs K operations an element

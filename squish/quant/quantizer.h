@@ -61,7 +61,7 @@ struct Method {
   void (*check)(const Spec& spec) = nullptr;
   /// The formula that the method's paper quotes (metrics.md, `bpw_nominal`).
   double (*nominal_bpw)(const Spec& spec, std::size_t rows, std::size_t cols) = nullptr;
-  /// `weights`: rows x cols, finite (checked by quantize()), neither zero.
+  /// `weights`: rows x cols, neither zero, all in +-kLargestWeight (checked by quantize()).
   Packed (*encode)(ConstMatrixView weights, const Spec& spec,
                    const EncodeContext& context) = nullptr;
   /// Writes the rows x cols reconstruction. Throws Error if the sections do not fit the spec.
@@ -73,7 +73,11 @@ const std::vector<Method>& methods();
 /// By name; UsageError that lists the names otherwise.
 const Method& find_method(std::string_view name);
 
-/// Checks that the weights are finite and not empty (Error names the first bad element), encodes.
+/// The largest magnitude that quantize() takes: squares and their sums stay within float.
+inline constexpr float kLargestWeight = 1e15f;
+
+/// Checks that the weights are finite, not too large and not empty (Error names the first bad
+/// element), encodes.
 Packed quantize(ConstMatrixView weights, const Spec& spec, const EncodeContext& context);
 /// decode() into `out`, which must be packed.rows x packed.cols.
 void dequantize(const Packed& packed, MatrixView out, ThreadPool& pool);

@@ -12,6 +12,7 @@ const std::vector<Method>& methods() {
   static const std::vector<Method> list = [] {
     std::vector<Method> all;
     for (const unsigned bits : {4u, 2u, 3u, 5u, 6u, 7u, 8u}) all.push_back(int_method(bits));
+    all.push_back(quip_method());
     return all;
   }();
   return list;
@@ -71,8 +72,10 @@ Packed quantize(ConstMatrixView weights, const Spec& spec, const EncodeContext& 
   }
   for (std::size_t i = 0; i < weights.rows; ++i) {
     for (std::size_t j = 0; j < weights.cols; ++j) {
-      if (!std::isfinite(weights(i, j))) {
-        fail("weight ({}, {}) is {}, expected a finite number", i, j, weights(i, j));
+      const float w = weights(i, j);
+      if (!std::isfinite(w)) fail("weight ({}, {}) is {}, expected a finite number", i, j, w);
+      if (std::abs(w) > kLargestWeight) {
+        fail("weight ({}, {}) is {}, expected a magnitude of at most {}", i, j, w, kLargestWeight);
       }
     }
   }

@@ -6,5 +6,6 @@
 namespace squish::quant {
 
 Method int_method(unsigned bits);  // int.cc: int2 ... int8
+Method quip_method();              // quip.cc
 
 }  // namespace squish::quant
