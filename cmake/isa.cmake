@@ -6,6 +6,9 @@ set(SQUISH_ISA_avx512_FLAGS -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512v
                             -mbmi2 -mprefer-vector-width=512)
 
 function(squish_add_isa_sources target)
+  # The loops want fused multiply-add where the set has it. Options of a source come after those of
+  # its target and of squish_flags, which forbid it.
+  set_source_files_properties(${ARGN} PROPERTIES COMPILE_OPTIONS -ffp-contract=fast)
   foreach(isa scalar avx2 avx512)
     set(library ${target}_${isa})
     add_library(${library} OBJECT ${ARGN})
@@ -14,8 +17,6 @@ function(squish_add_isa_sources target)
                            -fno-signed-zeros -fno-trapping-math)
     target_include_directories(${library} PRIVATE ${PROJECT_SOURCE_DIR})
     target_link_libraries(${library} PRIVATE squish_flags)
-    # After squish_flags: the loops want fused multiply-add where the set has it.
-    target_compile_options(${library} PRIVATE -ffp-contract=fast)
     target_sources(${target} PRIVATE $<TARGET_OBJECTS:${library}>)
   endforeach()
 endfunction()
