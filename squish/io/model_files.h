@@ -43,12 +43,14 @@ struct ModelConfig {
 struct TokenizerData {
   enum class Kind { none, byte_level_bpe, sentencepiece_bpe };
   Kind kind = Kind::none;
+  std::string source;  ///< the file it came from, for messages
   /// Token texts by id, in the vocabulary's own alphabet (byte-level: GPT-2's printable bytes;
   /// SentencePiece: U+2581 for space, <0xXX> for bytes).
   std::vector<std::string> tokens;
   /// Byte-level and tokenizer.json BPE: merges in order of rank, each a pair of token texts.
   std::vector<std::pair<std::string, std::string>> merges;
-  /// SentencePiece in GGUF: merges are ranked by token score instead.
+  /// SentencePiece in GGUF: no merges; any two neighbours that form a token may merge, best score
+  /// first.
   std::vector<float> scores;
   /// Pre-tokeniser patterns (Perl syntax), applied one after the other, each isolating its matches;
   /// byte-level only. `digits` splits (SmolLM) come as patterns of their own.
@@ -64,10 +66,14 @@ struct TokenizerData {
   std::vector<std::uint32_t>
       stop;  ///< ids that end a generation (eos, <|im_end|>, <|eot_id|>, ...)
   bool add_bos = false, add_eos = false;
-  bool add_space_prefix = false;  ///< SentencePiece
-  bool nfc = false;               ///< Qwen's tokenizer.json normalises to NFC
-  bool ignore_merges = false;     ///< Llama 3: a piece that is a token needs no merging
-  std::string chat_template;      ///< Jinja, as stored; empty if none
+  /// SentencePiece: which stretches of text between special tokens get a U+2581 in front. The last
+  /// two (Hugging Face's Metaspace) leave alone what starts with a space already.
+  enum class SpacePrefix { none, always, unless_spaced, first_unless_spaced };
+  SpacePrefix space_prefix = SpacePrefix::none;
+  bool split_at_spaces = false;  ///< SentencePiece: every U+2581 starts a word that merges alone
+  bool nfc = false;              ///< Qwen's tokenizer.json normalises to NFC
+  bool ignore_merges = false;    ///< Llama 3: a piece that is a token needs no merging
+  std::string chat_template;     ///< Jinja, as stored; empty if none
 };
 
 struct ModelFiles {
