@@ -13,53 +13,6 @@ using nlohmann::json;
 
 constexpr std::size_t kMaxConfig = 1 << 20;
 
-/// Typed look-ups in one JSON object; null counts as missing, as in transformers.
-class Fields {
- public:
-  Fields(const json& object, std::string where) : object_(object), where_(std::move(where)) {
-    if (!object.is_object()) fail("{}: expected a JSON object", where_);
-  }
-
-  const json* find(const char* key) const {
-    const auto found = object_.find(key);
-    return found == object_.end() || found->is_null() ? nullptr : &*found;
-  }
-  /// 1 to 2^31 - 1, so that products of two such numbers cannot overflow.
-  std::size_t size(const char* key) const {
-    const json* value = find(key);
-    if (value == nullptr) fail("{}: '{}' is missing", where_, key);
-    if (!value->is_number_unsigned() || *value < 1 || *value > 0x7fffffff) {
-      fail("{}: '{}' must be a positive integer below 2^31", where_, key);
-    }
-    return value->get<std::size_t>();
-  }
-  std::size_t size_or(const char* key, std::size_t fallback) const {
-    return find(key) != nullptr ? size(key) : fallback;
-  }
-  double real_or(const char* key, double fallback) const {
-    const json* value = find(key);
-    if (value != nullptr && !value->is_number()) fail("{}: '{}' must be a number", where_, key);
-    return value != nullptr ? value->get<double>() : fallback;
-  }
-  bool flag_or(const char* key, bool fallback) const {
-    const json* value = find(key);
-    if (value != nullptr && !value->is_boolean()) {
-      fail("{}: '{}' must be true or false", where_, key);
-    }
-    return value != nullptr ? value->get<bool>() : fallback;
-  }
-  std::string text_or(const char* key, const char* fallback) const {
-    const json* value = find(key);
-    if (value != nullptr && !value->is_string()) fail("{}: '{}' must be a string", where_, key);
-    return value != nullptr ? value->get<std::string>() : fallback;
-  }
-  const std::string& where() const { return where_; }
-
- private:
-  const json& object_;
-  std::string where_;
-};
-
 std::string architecture_name(const Fields& config) {
   const json* names = config.find("architectures");
   if (names == nullptr || !names->is_array() || names->size() != 1 || !names->at(0).is_string()) {

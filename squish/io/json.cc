@@ -2,6 +2,7 @@
 
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "squish/base/error.h"
@@ -37,6 +38,50 @@ json parse_json(std::string_view text, const std::filesystem::path& path) {
 
 json read_json(const std::filesystem::path& path, std::size_t limit) {
   return parse_json(read_text(path, limit), path);
+}
+
+Fields::Fields(const json& object, std::string where) : object_(object), where_(std::move(where)) {
+  if (!object.is_object()) fail("{}: expected a JSON object", where_);
+}
+
+const json* Fields::find(const char* key) const {
+  const auto found = object_.find(key);
+  return found == object_.end() || found->is_null() ? nullptr : &*found;
+}
+
+std::size_t Fields::size(const char* key) const {
+  const json* value = find(key);
+  if (value == nullptr) fail("{}: '{}' is missing", where_, key);
+  if (!value->is_number_unsigned() || *value < 1 || *value > 0x7fffffff) {
+    fail("{}: '{}' must be a positive integer below 2^31", where_, key);
+  }
+  return value->get<std::size_t>();
+}
+
+std::size_t Fields::size_or(const char* key, std::size_t fallback) const {
+  return find(key) != nullptr ? size(key) : fallback;
+}
+
+double Fields::real_or(const char* key, double fallback) const {
+  const json* value = find(key);
+  if (value != nullptr && !value->is_number()) fail("{}: '{}' must be a number", where_, key);
+  return value != nullptr ? value->get<double>() : fallback;
+}
+
+bool Fields::flag_or(const char* key, bool fallback) const {
+  const json* value = find(key);
+  if (value != nullptr && !value->is_boolean()) fail("{}: '{}' must be true or false", where_, key);
+  return value != nullptr ? value->get<bool>() : fallback;
+}
+
+std::string Fields::text(const char* key) const {
+  const json* value = find(key);
+  if (value == nullptr || !value->is_string()) fail("{}: '{}' must be a string", where_, key);
+  return value->get<std::string>();
+}
+
+std::string Fields::text_or(const char* key, const char* fallback) const {
+  return find(key) != nullptr ? text(key) : fallback;
 }
 
 }  // namespace squish::io

@@ -1,6 +1,7 @@
 #pragma once
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <string>
 #include <string_view>
 
 /// JSON of unknown origin (model files). Used within squish/io only.
@@ -12,5 +13,27 @@ nlohmann::json parse_json(std::string_view text, const std::filesystem::path& pa
 
 /// The whole file, which may have at most `limit` bytes.
 nlohmann::json read_json(const std::filesystem::path& path, std::size_t limit);
+
+/// Typed look-ups in one JSON object; null counts as missing, as in transformers. Errors start with
+/// `where`, which names the file and the place in it.
+class Fields {
+ public:
+  /// `object` must outlive this; Error if it is no object.
+  Fields(const nlohmann::json& object, std::string where);
+
+  const nlohmann::json* find(const char* key) const;  ///< nullptr if missing
+  /// 1 to 2^31 - 1, so that products of two such numbers cannot overflow.
+  std::size_t size(const char* key) const;
+  std::size_t size_or(const char* key, std::size_t fallback) const;
+  double real_or(const char* key, double fallback) const;
+  bool flag_or(const char* key, bool fallback) const;
+  std::string text(const char* key) const;
+  std::string text_or(const char* key, const char* fallback) const;
+  const std::string& where() const { return where_; }
+
+ private:
+  const nlohmann::json& object_;
+  std::string where_;
+};
 
 }  // namespace squish::io
