@@ -30,8 +30,9 @@ class Tokenizer {
                               bool parse_special = true) const;
 
   /// The text that encode() gives these ids for, byte for byte: what SentencePiece's space prefix
-  /// added is taken off again. Control tokens are left out unless `with_special`; an id beyond the
-  /// vocabulary (models pad theirs) stands for nothing.
+  /// added is taken off again (Metaspace adds none to text that starts with a space and loses that
+  /// space, as in Hugging Face). Control tokens are left out unless `with_special`; an id beyond
+  /// the vocabulary (models pad theirs) stands for nothing.
   std::string decode(std::span<const TokenId> ids, bool with_special = false) const;
 
   /// The bytes that `id` adds after other tokens; for streams, which hold an incomplete character
