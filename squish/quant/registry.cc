@@ -12,6 +12,8 @@ const std::vector<Method>& methods() {
   static const std::vector<Method> list = [] {
     std::vector<Method> all;
     for (const unsigned bits : {4u, 2u, 3u, 5u, 6u, 7u, 8u}) all.push_back(int_method(bits));
+    all.push_back(vptq_method());
+    all.push_back(aqlm_method());
     all.push_back(quip_method());
     return all;
   }();

@@ -6,6 +6,8 @@
 namespace squish::quant {
 
 Method int_method(unsigned bits);  // int.cc: int2 ... int8
+Method vptq_method();              // vptq.cc
+Method aqlm_method();              // aqlm.cc
 Method quip_method();              // quip.cc
 
 }  // namespace squish::quant

@@ -1,0 +1,59 @@
+#pragma once
+#include <cstddef>
+#include <span>
+#include <vector>
+
+#include "squish/base/matrix.h"
+#include "squish/quant/kmeans.h"
+#include "squish/quant/quantizer.h"
+
+/// Additive quantisation with learned codebooks, what VPTQ and AQLM have in common: a vector of
+/// weights is a scale times the sum of one entry from each codebook.
+namespace squish::quant {
+
+/// How a matrix is cut into vectors of `dim` weights. Each vector lies within one line: a column
+/// (`down`, VPTQ) or a row (AQLM); every line has a scale. Vector block * lines() + line holds
+/// weights [block * dim, (block + 1) * dim) of its line, the last block perhaps fewer.
+struct VectorLayout {
+  std::size_t rows, cols, dim;
+  bool down;
+
+  std::size_t lines() const { return down ? cols : rows; }
+  std::size_t length() const { return down ? rows : cols; }  // of a line
+  std::size_t blocks() const { return (length() + dim - 1) / dim; }
+  std::size_t size() const { return lines() * blocks(); }
+};
+
+struct AdditiveOptions {
+  std::vector<std::size_t> sizes;  ///< entries of each codebook
+  int iterations = 20;             ///< of Lloyd's, for each codebook of the start
+  std::size_t beam = 8;            ///< hypotheses kept in the search for codes
+  int rounds = 0;                  ///< most alternations of coding and refitting; 0: the start only
+  double tolerance = 0;            ///< relative gain below which they stop
+  bool half_scales = false;        ///< scales are stored as gain * f16, else as f32
+};
+
+struct AdditiveCode {
+  std::vector<float> scales;    ///< of each line, as stored
+  float gain = 1;               ///< a power of two; 1 unless half_scales
+  std::vector<Codebook> books;  ///< values representable in f16
+  Codes codes;                  ///< of each vector, one a book
+};
+
+/// The codes of every vector by beam search: book by book, each hypothesis tries all entries in
+/// place of its own and the best `beam` are kept. The search starts from `codes`, and then never
+/// makes a vector worse, or from nothing (`restart`). Returns the weighted squared error.
+double beam_search(const VectorSet& set, std::span<const Codebook> books, std::size_t beam,
+                   bool restart, Codes& codes, ThreadPool& pool);
+
+/// Residual k-means as a start, then beam search and least squares for codebooks and scales in
+/// turn; on a sample first where the matrix is large, then on all of it.
+AdditiveCode additive_encode(ConstMatrixView weights, const VectorLayout& layout,
+                             const AdditiveOptions& options, const EncodeContext& context);
+
+/// Codebooks one after the other, entry by entry, f16.
+Bytes pack_codebooks(std::span<const Codebook> books);
+/// The book at byte `offset` of such a section.
+Codebook unpack_codebook(const Bytes& bytes, std::size_t offset, std::size_t dim, std::size_t size);
+
+}  // namespace squish::quant

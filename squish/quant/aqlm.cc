@@ -1,0 +1,143 @@
+// AQLM: additive quantisation of language models (Egiazarian et al. 2024, arXiv 2401.06118;
+// methods.md 3), without calibration data (H = identity). g consecutive weights of a row are a
+// group, coded as the sum of one vector from each of m codebooks, times the scale of their row.
+//
+// Stored, per matrix:
+//   q         for each row, starting on a byte: group by group, m indices of b bits, LSB first
+//   scale     one f16 a row, in units of `gain`
+//   gain      one f32, a power of two: weights of any magnitude meet f16 where it is precise
+//   codebook  m codebooks of 2^b vectors of g components, f16
+// Where g does not divide the columns, the last group is coded by the columns that exist.
+//
+// As published: residual k-means as a start; then beam search over the codes and an update of
+// codebooks and scales, in turn, until the relative gain is below `tol`. It departs from the
+// authors' code in these points:
+//   - the update is least squares, codebook by codebook, instead of 100 steps of Adam;
+//   - k-means++ seeds, groups weighted by their row's scale squared (the error in W), dead entries
+//     re-seeded, where theirs keep their old value;
+//   - with H = identity the groups of a row are independent, so that the beam (8, as in the paper;
+//     their code's default is 1) is spent on each group alone;
+//   - of a large matrix a sample of groups is trained on, then all of it twice.
+#include <algorithm>
+#include <cstring>
+
+#include "squish/base/bits.h"
+#include "squish/base/half.h"
+#include "squish/quant/additive.h"
+#include "squish/quant/registry.h"
+
+namespace squish::quant {
+namespace {
+
+struct Layout : VectorLayout {
+  std::size_t books;
+  unsigned bits;
+
+  Layout(const Spec& spec, std::size_t r, std::size_t c)
+      : VectorLayout{r, c, static_cast<std::size_t>(spec.integer("g")), false},
+        books(static_cast<std::size_t>(spec.integer("m"))),
+        bits(static_cast<unsigned>(spec.integer("b"))) {}
+
+  std::size_t entries() const { return std::size_t{1} << bits; }
+  std::size_t row_bytes() const { return packed_bytes(blocks() * books, bits); }
+  std::size_t book_bytes() const { return 2 * dim * entries(); }
+};
+
+Packed encode(ConstMatrixView weights, const Spec& spec, const EncodeContext& context) {
+  const Layout layout(spec, weights.rows, weights.cols);
+  AdditiveOptions options;
+  options.sizes.assign(layout.books, layout.entries());
+  options.iterations = static_cast<int>(spec.integer("iters"));
+  options.beam = static_cast<std::size_t>(spec.integer("beam"));
+  options.rounds = static_cast<int>(spec.integer("rounds"));
+  options.tolerance = spec.real("tol");
+  options.half_scales = true;
+  const AdditiveCode code = additive_encode(weights, layout, options, context);
+
+  Bytes q(layout.rows * layout.row_bytes()), scale(2 * layout.rows), gain(4);
+  parallel_for(context.pool, layout.rows, 16, [&](std::size_t begin, std::size_t end) {
+    std::vector<std::uint32_t> fields(layout.blocks() * layout.books);
+    for (std::size_t row = begin; row < end; ++row) {
+      for (std::size_t block = 0; block < layout.blocks(); ++block) {
+        std::copy_n(code.codes.begin() + (block * layout.rows + row) * layout.books, layout.books,
+                    fields.begin() + block * layout.books);
+      }
+      const Bytes packed = pack_bits(fields, layout.bits);
+      std::memcpy(q.data() + row * layout.row_bytes(), packed.data(), packed.size());
+      const std::uint16_t half = to_f16(code.scales[row] / code.gain);
+      std::memcpy(scale.data() + 2 * row, &half, 2);
+    }
+  });
+  std::memcpy(gain.data(), &code.gain, 4);
+
+  Packed packed{spec, layout.rows, layout.cols, {}};
+  packed.sections.push_back({"q", Part::indices, std::move(q)});
+  packed.sections.push_back({"scale", Part::scales, std::move(scale)});
+  packed.sections.push_back({"gain", Part::scales, std::move(gain)});
+  packed.sections.push_back({"codebook", Part::codebooks, pack_codebooks(code.books)});
+  return packed;
+}
+
+void decode(const Packed& packed, MatrixView out, ThreadPool& pool) {
+  const Layout layout(packed.spec, packed.rows, packed.cols);
+  const Bytes& q = packed.section("q", layout.rows * layout.row_bytes());
+  const Bytes& scale = packed.section("scale", 2 * layout.rows);
+  const Bytes& gain_bytes = packed.section("gain", 4);
+  const Bytes& book_bytes = packed.section("codebook", layout.books * layout.book_bytes());
+  float gain = 0;
+  std::memcpy(&gain, gain_bytes.data(), 4);
+  std::vector<Codebook> books;
+  for (std::size_t m = 0; m < layout.books; ++m) {
+    books.push_back(
+        unpack_codebook(book_bytes, m * layout.book_bytes(), layout.dim, layout.entries()));
+  }
+
+  parallel_for(pool, layout.rows, 16, [&](std::size_t begin, std::size_t end) {
+    std::vector<std::uint32_t> fields(layout.blocks() * layout.books);
+    std::vector<float> sum(layout.dim);
+    for (std::size_t row = begin; row < end; ++row) {
+      unpack_bits({q.data() + row * layout.row_bytes(), layout.row_bytes()}, layout.bits, fields);
+      std::uint16_t half = 0;
+      std::memcpy(&half, scale.data() + 2 * row, 2);
+      const float row_scale = gain * from_f16(half);
+      for (std::size_t block = 0; block < layout.blocks(); ++block) {
+        std::fill(sum.begin(), sum.end(), 0.0f);
+        for (std::size_t m = 0; m < layout.books; ++m) {
+          const float* entry = books[m][fields[block * layout.books + m]];
+          for (std::size_t d = 0; d < layout.dim; ++d) sum[d] += entry[d];
+        }
+        const std::size_t first = block * layout.dim;
+        for (std::size_t d = 0; d < std::min(layout.dim, layout.cols - first); ++d) {
+          out(row, first + d) = row_scale * sum[d];
+        }
+      }
+    }
+  });
+}
+
+double nominal_bpw(const Spec& spec, std::size_t rows, std::size_t cols) {
+  const Layout layout(spec, rows, cols);
+  return static_cast<double>(layout.books * layout.bits) / static_cast<double>(layout.dim);
+}
+
+}  // namespace
+
+Method aqlm_method() {
+  return {
+      .name = "aqlm",
+      .summary = "sums of learned vectors along a row, a scale per row",
+      .source = "AQLM (arXiv 2401.06118); methods.md 3",
+      .keys = {integer_key("m", 2, 1, 8, "codebooks"), integer_key("b", 8, 1, 16, "bits of a code"),
+               integer_key("g", 8, 1, 32, "weights of a group, along the inputs"),
+               integer_key("beam", 8, 1, 64, "hypotheses kept in the search for codes"),
+               real_key("tol", "0.001", 0, 1, "relative gain below which the alternation stops"),
+               integer_key("iters", 20, 1, 1000, "iterations of Lloyd's algorithm in the start"),
+               integer_key("rounds", 30, 0, 1000,
+                           "most alternations of beam search and least squares")},
+      .nominal_bpw = nominal_bpw,
+      .encode = encode,
+      .decode = decode,
+  };
+}
+
+}  // namespace squish::quant

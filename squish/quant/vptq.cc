@@ -1,0 +1,150 @@
+// VPTQ: vector post-training quantisation (Liu et al. 2024, arXiv 2409.17066; methods.md 2),
+// without calibration data (H = identity). v consecutive weights of one column are a vector, coded
+// as a main centroid plus a residual centroid and multiplied by the scale of their column.
+//
+// Stored, per matrix:
+//   q         for each block of v rows, starting on a byte: one code a column, main index in the
+//             low log2 k bits, residual index above, LSB first
+//   scale     one f32 a column
+//   codebook  k main, then r residual centroids of v components, f16; no residual where r = 1
+// Where v does not divide the rows, the last block is coded by the rows that exist.
+//
+// As published: vectors along the outputs, k-means for the main codebook and again for what it
+// leaves, one code word of both indices. It departs from the authors' code in these points:
+//   - a column's scale is its root mean square, with no offset; theirs is max - min, with the
+//     minimum as an offset, which one outlier spoils (the original Squish benchmark scales too);
+//   - k-means++ instead of random seeds, vectors weighted by their column's scale squared (the
+//     error in W, which H' = diag(s) H diag(s) amounts to), dead centroids re-seeded;
+//   - refine > 0: main and residual are searched jointly and both codebooks and the scales
+//     re-fitted by least squares, in turn. That costs no bits. refine=0 codes greedily.
+// Outlier columns, several codebooks a matrix and the column permutation have no use without H.
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+#include "squish/base/bits.h"
+#include "squish/base/error.h"
+#include "squish/quant/additive.h"
+#include "squish/quant/registry.h"
+
+namespace squish::quant {
+namespace {
+
+constexpr std::size_t kBeam = 8;      // main centroids that are tried with every residual
+constexpr double kTolerance = 0.001;  // relative gain below which the refinement stops
+
+struct Layout : VectorLayout {
+  std::size_t main, residual;
+  unsigned main_bits, residual_bits;
+
+  Layout(const Spec& spec, std::size_t r, std::size_t c)
+      : VectorLayout{r, c, static_cast<std::size_t>(spec.integer("v")), true},
+        main(static_cast<std::size_t>(spec.integer("k"))),
+        residual(static_cast<std::size_t>(spec.integer("r"))),
+        main_bits(static_cast<unsigned>(std::countr_zero(main))),
+        residual_bits(static_cast<unsigned>(std::countr_zero(residual))) {}
+
+  unsigned code_bits() const { return main_bits + residual_bits; }
+  std::size_t block_bytes() const { return packed_bytes(cols, code_bits()); }
+  std::size_t book_bytes() const { return 2 * dim * (main + (residual > 1 ? residual : 0)); }
+};
+
+void check(const Spec& spec) {
+  for (const char* key : {"k", "r"}) {
+    if (!std::has_single_bit(static_cast<std::uint64_t>(spec.integer(key)))) {
+      fail_usage("spec '{}': {}={}, expected a power of two", spec.asked(), key, spec.integer(key));
+    }
+  }
+}
+
+Packed encode(ConstMatrixView weights, const Spec& spec, const EncodeContext& context) {
+  const Layout layout(spec, weights.rows, weights.cols);
+  AdditiveOptions options;
+  options.sizes = {layout.main};
+  if (layout.residual > 1) options.sizes.push_back(layout.residual);
+  options.iterations = static_cast<int>(spec.integer("iters"));
+  options.rounds = static_cast<int>(spec.integer("refine"));
+  options.beam = options.rounds > 0 ? kBeam : 1;
+  options.tolerance = kTolerance;
+  const AdditiveCode code = additive_encode(weights, layout, options, context);
+
+  const std::size_t books = options.sizes.size();
+  Bytes q(layout.blocks() * layout.block_bytes()), scale(4 * layout.cols);
+  parallel_for(context.pool, layout.blocks(), 16, [&](std::size_t begin, std::size_t end) {
+    std::vector<std::uint32_t> fields(layout.cols);
+    for (std::size_t block = begin; block < end; ++block) {
+      for (std::size_t j = 0; j < layout.cols; ++j) {
+        const std::uint32_t* codes = code.codes.data() + (block * layout.cols + j) * books;
+        fields[j] = codes[0] | (books > 1 ? codes[1] << layout.main_bits : 0);
+      }
+      const Bytes packed = pack_bits(fields, layout.code_bits());
+      std::memcpy(q.data() + block * layout.block_bytes(), packed.data(), packed.size());
+    }
+  });
+  std::memcpy(scale.data(), code.scales.data(), scale.size());
+
+  Packed packed{spec, layout.rows, layout.cols, {}};
+  packed.sections.push_back({"q", Part::indices, std::move(q)});
+  packed.sections.push_back({"scale", Part::scales, std::move(scale)});
+  packed.sections.push_back({"codebook", Part::codebooks, pack_codebooks(code.books)});
+  return packed;
+}
+
+void decode(const Packed& packed, MatrixView out, ThreadPool& pool) {
+  const Layout layout(packed.spec, packed.rows, packed.cols);
+  const Bytes& q = packed.section("q", layout.blocks() * layout.block_bytes());
+  const Bytes& scale = packed.section("scale", 4 * layout.cols);
+  const Bytes& books = packed.section("codebook", layout.book_bytes());
+  const Codebook main = unpack_codebook(books, 0, layout.dim, layout.main);
+  const Codebook residual =
+      layout.residual > 1
+          ? unpack_codebook(books, 2 * layout.dim * layout.main, layout.dim, layout.residual)
+          : Codebook(layout.dim, 1);
+  std::vector<float> scales(layout.cols);
+  std::memcpy(scales.data(), scale.data(), scale.size());
+
+  const std::uint32_t main_mask = static_cast<std::uint32_t>(layout.main - 1);
+  parallel_for(pool, layout.blocks(), 16, [&](std::size_t begin, std::size_t end) {
+    std::vector<std::uint32_t> fields(layout.cols);
+    for (std::size_t block = begin; block < end; ++block) {
+      unpack_bits({q.data() + block * layout.block_bytes(), layout.block_bytes()},
+                  layout.code_bits(), fields);
+      const std::size_t first = block * layout.dim;
+      for (std::size_t d = 0; d < std::min(layout.dim, layout.rows - first); ++d) {
+        const std::span<float> row = out.row(first + d);
+        for (std::size_t j = 0; j < layout.cols; ++j) {
+          const float sum =
+              main[fields[j] & main_mask][d] + residual[fields[j] >> layout.main_bits][d];
+          row[j] = scales[j] * sum;
+        }
+      }
+    }
+  });
+}
+
+double nominal_bpw(const Spec& spec, std::size_t rows, std::size_t cols) {
+  const Layout layout(spec, rows, cols);
+  return layout.code_bits() / static_cast<double>(layout.dim) + 32.0 / static_cast<double>(rows);
+}
+
+}  // namespace
+
+Method vptq_method() {
+  return {
+      .name = "vptq",
+      .summary = "learned vectors down a column, main and residual codebook, a scale per column",
+      .source = "VPTQ (arXiv 2409.17066); methods.md 2",
+      .keys = {integer_key("v", 8, 1, 16, "vector length, along the outputs"),
+               integer_key("k", 256, 2, 65536, "main centroids, a power of two"),
+               integer_key("r", 16, 1, 65536, "residual centroids, a power of two; 1: none"),
+               integer_key("iters", 20, 1, 1000, "iterations of Lloyd's algorithm"),
+               integer_key("refine", 10, 0, 1000,
+                           "most alternations of joint coding and least squares; 0: as published")},
+      .check = check,
+      .nominal_bpw = nominal_bpw,
+      .encode = encode,
+      .decode = decode,
+  };
+}
+
+}  // namespace squish::quant
