@@ -108,9 +108,29 @@ E8pTable make_e8p() {
   E8pTable table{};
   for (std::size_t a = 0; a < rows.size(); ++a) {
     table.odd[a] = sum(rows[a]) % 4 != 0;
-    table.half_norm[a] = static_cast<float>(dot(rows[a], rows[a])) / 8;
+    table.side[a] = table.odd[a] != 0 ? -1.0f : 1.0f;
     for (std::size_t i = 0; i < 8; ++i) table.rows[a][i] = static_cast<float>(rows[a][i]) / 2;
     if (table.odd[a] != 0) table.rows[a][7] *= -1;
+  }
+  std::vector<std::array<int, 4>> quads;
+  const auto quad_index = [&](const int* quad) {
+    const std::array<int, 4> q = {quad[0], quad[1], quad[2], quad[3]};
+    const auto at = std::find(quads.begin(), quads.end(), q);
+    const auto index = static_cast<std::uint8_t>(at - quads.begin());
+    if (at == quads.end()) quads.push_back(q);
+    return index;
+  };
+  for (std::size_t a = 0; a < rows.size(); ++a) {
+    table.head[a] = quad_index(rows[a].data());
+    table.tail[a] = quad_index(rows[a].data() + 4);
+  }
+  assert(quads.size() == kQuads);
+  for (std::size_t q = 0; q < quads.size(); ++q) {
+    for (std::size_t i = 0; i < 4; ++i) {
+      const float entry = static_cast<float>(quads[q][i]) / 2;
+      table.quads[q][i] = entry;
+      table.quad_half_norm[q] += entry * entry / 2;
+    }
   }
   for (unsigned s = 0; s < 256; ++s) {
     constexpr std::array<unsigned, 8> kPosition = {0, 4, 1, 5, 2, 6, 3, 7};

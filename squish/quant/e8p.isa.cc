@@ -3,10 +3,20 @@
 namespace squish::quant::SQUISH_ISA_NAMESPACE {
 namespace {
 
-constexpr std::size_t kLanes = 16;  // vectors that are searched side by side
+// Vectors are searched side by side, one a lane. The inner loops of E8P are spelt with the
+// compiler's vector types, since it does not find them in plain loops.
+#if defined(SQUISH_ISA_avx512)
+constexpr std::size_t kLanes = 16;
+#elif defined(SQUISH_ISA_avx2)
+constexpr std::size_t kLanes = 8;
+#else
+constexpr std::size_t kLanes = 4;
+#endif
+using Floats = float __attribute__((vector_size(4 * kLanes)));
+using Ints = int __attribute__((vector_size(4 * kLanes)));
 
 // Coordinate i of lane l = x[8 l + i]; lanes past `count` are zero.
-void load_lanes(const float* x, std::size_t count, float (*lanes)[kLanes]) {
+void load_lanes(const float* x, std::size_t count, Floats* lanes) {
   for (std::size_t l = 0; l < kLanes; ++l) {
     for (std::size_t i = 0; i < 8; ++i) lanes[i][l] = l < count ? x[8 * l + i] : 0.0f;
   }
@@ -14,51 +24,58 @@ void load_lanes(const float* x, std::size_t count, float (*lanes)[kLanes]) {
 
 std::size_t smaller(std::size_t a, std::size_t b) { return a < b ? a : b; }
 
-struct Best {
-  alignas(64) float score[kLanes];
-  alignas(64) int index[kLanes];
+// What the halves of the rows add to the scores of best_rows().
+struct QuadScores {
+  Floats gain[kQuads];   // <|y|, quad> - |quad|^2 / 2
+  Floats least[kQuads];  // min |y_i| quad_i
 };
 
-// The best row of |values| for every lane of y, whose entries may take any signs with the parity
-// that the row asks for: signs as in y, or, where their parity is wrong, with the cheapest one
-// flipped. Score: <y, p> - |p|^2 / 2, half of what p gains over the origin.
-void best_rows(const E8pTable& table, const float (*y)[kLanes], Best& best) {
-  alignas(64) float magnitude[8][kLanes], penalty[2][kLanes];
-  for (std::size_t l = 0; l < kLanes; ++l) {
-    int negative = 0;
-    for (std::size_t i = 0; i < 8; ++i) {
-      magnitude[i][l] = y[i][l] < 0 ? -y[i][l] : y[i][l];
-      negative += y[i][l] < 0 ? 1 : 0;
+void score_quads(const E8pTable& table, const Floats* magnitude, QuadScores& scores) {
+  for (int q = 0; q < kQuads; ++q) {
+    const float* const quad = table.quads[q];
+    Floats least = magnitude[0] * quad[0];
+    Floats gain = least - table.quad_half_norm[q];
+    for (int i = 1; i < 4; ++i) {
+      const Floats product = magnitude[i] * quad[i];
+      gain += product;
+      least = product < least ? product : least;
     }
-    penalty[0][l] = negative % 2 == 0 ? 0.0f : 2.0f;
-    penalty[1][l] = 2.0f - penalty[0][l];
-    best.score[l] = -3e38f;
-    best.index[l] = 0;
+    scores.gain[q] = gain;
+    scores.least[q] = least;
   }
+}
+
+struct Best {
+  Floats score;
+  Ints index;
+};
+
+// The best row of absolute values for every lane of y. The signs are those of y, or, where their
+// parity is not the row's, those with the cheapest one flipped. Score: <y, p> - |p|^2 / 2, half of
+// what the point p gains over the origin.
+void best_rows(const E8pTable& table, const Floats* y, Best& best) {
+  Floats magnitude[8], parity = Floats{} + 1;
+  for (int i = 0; i < 8; ++i) {
+    magnitude[i] = y[i] < 0 ? -y[i] : y[i];
+    parity = y[i] < 0 ? -parity : parity;
+  }
+  QuadScores head, tail;
+  score_quads(table, magnitude, head);
+  score_quads(table, magnitude + 4, tail);
+  best = {Floats{} - 3e38f, Ints{}};
   for (int r = 0; r < 256; ++r) {
-    float row[8];
-    for (std::size_t i = 0; i < 8; ++i) row[i] = table.rows[r][i];
-    row[7] = row[7] < 0 ? -row[7] : row[7];
-    const float half_norm = table.half_norm[r];
-    const float* const flip = penalty[table.odd[r]];
-#pragma omp simd
-    for (std::size_t l = 0; l < kLanes; ++l) {
-      float sum = magnitude[0][l] * row[0], least = sum;
-      for (std::size_t i = 1; i < 8; ++i) {
-        const float product = magnitude[i][l] * row[i];
-        sum += product;
-        least = product < least ? product : least;
-      }
-      const float score = sum - half_norm - flip[l] * least;
-      best.index[l] = score > best.score[l] ? r : best.index[l];
-      best.score[l] = score > best.score[l] ? score : best.score[l];
-    }
+    const int h = table.head[r], t = table.tail[r];
+    const Floats least = head.least[h] < tail.least[t] ? head.least[h] : tail.least[t];
+    const Floats flip = 1 - table.side[r] * parity;  // 0, or 2 where a sign must flip
+    const Floats score = head.gain[h] + tail.gain[t] - flip * least;
+    const Ints better = score > best.score;
+    best.index = better ? Ints{} + r : best.index;
+    best.score = better ? score : best.score;
   }
 }
 
 // The code of row `r` with the signs that suit y, in the half whose sign bytes have that parity.
-std::uint16_t code_of(const E8pTable& table, const float (*y)[kLanes], std::size_t lane, int r,
-                      int parity) {
+std::uint16_t code_of(const E8pTable& table, const Floats* y, std::size_t lane, int r, int parity) {
   constexpr int kPosition[8] = {0, 4, 1, 5, 2, 6, 3, 7};  // bit of the sign byte for a coordinate
   int signs = 0, negative = 0, cheapest = 0;
   float least = 3e38f;
@@ -84,15 +101,12 @@ std::uint16_t code_of(const E8pTable& table, const float (*y)[kLanes], std::size
 void nearest_e8p(const E8pTable& table, const float* x, std::size_t vectors, std::uint16_t* codes) {
   for (std::size_t first = 0; first < vectors; first += kLanes) {
     const std::size_t count = smaller(kLanes, vectors - first);
-    alignas(64) float lanes[8][kLanes], above[8][kLanes], below[8][kLanes], sum[kLanes] = {};
-    load_lanes(x + 8 * first, count, lanes);
-    for (std::size_t i = 0; i < 8; ++i) {
-#pragma omp simd
-      for (std::size_t l = 0; l < kLanes; ++l) {
-        above[i][l] = lanes[i][l] - 0.25f;
-        below[i][l] = lanes[i][l] + 0.25f;
-        sum[l] += lanes[i][l];
-      }
+    Floats above[8] = {}, below[8] = {}, sum = {};
+    load_lanes(x + 8 * first, count, above);
+    for (int i = 0; i < 8; ++i) {
+      sum += above[i];
+      below[i] = above[i] + 0.25f;
+      above[i] -= 0.25f;
     }
     Best plus, minus;
     best_rows(table, above, plus);
@@ -121,27 +135,18 @@ void nearest_point(const Points256& points, const float* x, std::size_t vectors,
                    std::uint8_t* codes) {
   for (std::size_t first = 0; first < vectors; first += kLanes) {
     const std::size_t count = smaller(kLanes, vectors - first);
-    alignas(64) float y[8][kLanes];
+    Floats y[8] = {}, best = Floats{} - 3e38f;
+    Ints index = {};
     load_lanes(x + 8 * first, count, y);
-    Best best;
-    for (std::size_t l = 0; l < kLanes; ++l) {
-      best.score[l] = -3e38f;
-      best.index[l] = 0;
-    }
     for (int r = 0; r < 256; ++r) {
       const float* const point = points.point[r];
-      const float half_norm = points.half_norm[r];
-#pragma omp simd
-      for (std::size_t l = 0; l < kLanes; ++l) {
-        float score = -half_norm;
-        for (std::size_t i = 0; i < 8; ++i) score += point[i] * y[i][l];
-        best.index[l] = score > best.score[l] ? r : best.index[l];
-        best.score[l] = score > best.score[l] ? score : best.score[l];
-      }
+      Floats score = y[0] * point[0] - points.half_norm[r];
+      for (int i = 1; i < 8; ++i) score += y[i] * point[i];
+      const Ints better = score > best;
+      index = better ? Ints{} + r : index;
+      best = better ? score : best;
     }
-    for (std::size_t l = 0; l < count; ++l) {
-      codes[first + l] = static_cast<std::uint8_t>(best.index[l]);
-    }
+    for (std::size_t l = 0; l < count; ++l) codes[first + l] = static_cast<std::uint8_t>(index[l]);
   }
 }
 
@@ -149,28 +154,24 @@ void nearest_line(const Points256& points, const float* x, std::size_t vectors, 
                   float* dots) {
   for (std::size_t first = 0; first < vectors; first += kLanes) {
     const std::size_t count = smaller(kLanes, vectors - first);
-    alignas(64) float y[8][kLanes], dot[kLanes] = {};
+    Floats y[8] = {}, best = {};
+    Ints index = {};
     load_lanes(x + 8 * first, count, y);
-    Best best;
-    for (std::size_t l = 0; l < kLanes; ++l) {
-      best.score[l] = -1.0f;
-      best.index[l] = 0;
-    }
     for (int r = 0; r < 256; ++r) {
       const float* const point = points.point[r];
-#pragma omp simd
-      for (std::size_t l = 0; l < kLanes; ++l) {
-        float sum = 0;
-        for (std::size_t i = 0; i < 8; ++i) sum += point[i] * y[i][l];
-        const float score = sum < 0 ? -sum : sum;
-        dot[l] = score > best.score[l] ? sum : dot[l];
-        best.index[l] = score > best.score[l] ? r : best.index[l];
-        best.score[l] = score > best.score[l] ? score : best.score[l];
-      }
+      Floats dot = y[0] * point[0];
+      for (int i = 1; i < 8; ++i) dot += y[i] * point[i];
+      const Floats score = dot * dot;
+      const Ints better = score > best;
+      index = better ? Ints{} + r : index;
+      best = better ? score : best;
     }
     for (std::size_t l = 0; l < count; ++l) {
-      codes[first + l] = static_cast<std::uint8_t>(best.index[l]);
-      dots[first + l] = dot[l];
+      const float* const point = points.point[index[l]];
+      float dot = 0;
+      for (int i = 0; i < 8; ++i) dot += y[i][l] * point[i];
+      codes[first + l] = static_cast<std::uint8_t>(index[l]);
+      dots[first + l] = dot;
     }
   }
 }

@@ -6,13 +6,19 @@
 /// consecutive floats.
 namespace squish::quant {
 
+inline constexpr int kQuads = 32;
+
 /// E8P as a product: point (a, s) = rows[a] * signs[s] + shift[s], coordinate by coordinate.
 struct E8pTable {
   alignas(64) float rows[256][8];   // 1/2, 3/2, 5/2; coordinate 7 negative where `odd`
   alignas(64) float signs[256][8];  // +-1, an even number of them -1
   float shift[256];                 // +1/4, or -1/4 where the sign byte has odd parity
-  float half_norm[256];             // |rows[a]|^2 / 2
   std::uint8_t odd[256];            // 1 where the coordinates of |rows[a]| have an odd sum
+  // For the search: |rows[a]| = (quads[head[a]], quads[tail[a]]).
+  float quads[kQuads][4];
+  float quad_half_norm[kQuads];  // |quads[q]|^2 / 2
+  float side[256];               // -1 where `odd`, else 1
+  std::uint8_t head[256], tail[256];
 };
 
 /// Any 256 points.

@@ -170,10 +170,12 @@ double refit(ConstMatrixView rotated, const Layout& layout, const Bytes& codes,
              const Bytes& residual, ThreadPool& pool) {
   std::vector<float> sums(2 * layout.rows);
   parallel_for(pool, layout.rows, layout.grain(), [&](std::size_t begin, std::size_t end) {
-    std::vector<float> q(layout.stride());
+    std::vector<float> q((end - begin) * layout.stride());
+    expand_e8p(layout, codes, residual, begin * layout.row_vectors,
+               (end - begin) * layout.row_vectors, q.data());
     for (std::size_t i = begin; i < end; ++i) {
-      expand_e8p(layout, codes, residual, i * layout.row_vectors, layout.row_vectors, q.data());
-      e8p_ops().dots(rotated.row(i).data(), q.data(), layout.cols, &sums[2 * i]);
+      e8p_ops().dots(rotated.row(i).data(), q.data() + (i - begin) * layout.stride(), layout.cols,
+                     &sums[2 * i]);
     }
   });
   double xq = 0, qq = 0;
