@@ -11,8 +11,8 @@
 namespace squish::model {
 namespace {
 
-// Queries per block: their scores against 4096 keys take 1 MB.
-constexpr std::size_t kBlockQueries = 64;
+// Queries per block: enough for sgemm to run at speed, few enough to waste little on the future.
+constexpr std::size_t kBlockQueries = 128;
 
 /// Columns of the `head`-th head.
 ConstMatrixView head_of(ConstMatrixView m, std::size_t head, std::size_t head_dim) {
