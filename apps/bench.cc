@@ -54,8 +54,9 @@ std::vector<MatrixRow> run_matrix_stage(const Options& options,
   for (const quant::Spec& spec : specs) {
     progress.advance(0, spec.asked());
     rows.push_back(evaluate::make_row<evaluate::MatrixResult>(spec, options.seed));
-    evaluate::run_row(rows.back(),
-                      [&] { return evaluate::measure_matrix(weights, true, spec, context); });
+    evaluate::run_step(rows.back(), [&] {
+      rows.back().result = evaluate::measure_matrix(weights, true, spec, context);
+    });
     progress.advance(1);
   }
   return rows;

@@ -25,11 +25,13 @@ Row<Result> make_row(const quant::Spec& spec, std::uint64_t seed) {
   return {.method = spec.method(), .spec = spec.asked(), .spec_full = spec.full(), .seed = seed};
 }
 
-/// Runs `body`; an exception becomes the row's status, so that the other rows still run.
+/// Runs `body`, unless the row has failed before; an exception becomes the row's status, so that
+/// the other rows still run.
 template <class Result, class Body>
-void run_row(Row<Result>& row, const Body& body) {
+void run_step(Row<Result>& row, const Body& body) {
+  if (!row.ok()) return;
   try {
-    row.result = body();
+    body();
   } catch (const std::exception& error) {
     row.status = error.what();
   }

@@ -5,6 +5,7 @@
 #include <ctime>
 #include <nlohmann/json.hpp>
 
+#include "squish/base/isa.h"
 #include "squish/base/version.h"
 
 namespace squish::report {
@@ -53,6 +54,53 @@ Json to_json(const evaluate::Row<evaluate::MatrixResult>& row) {
   json["decompress_ms"] = to_json(result.decompress_ms);
   json["backend"] = result.backend;
   return json;
+}
+
+Json to_json(const evaluate::Divergence& divergence) {
+  return {{"delta_nll", divergence.delta_nll},
+          {"delta_nll_se", divergence.delta_nll_se},
+          {"kld_mean", divergence.kld_mean},
+          {"kld_p99", divergence.kld_p99},
+          {"top1_agreement", divergence.top1_agreement}};
+}
+
+Json to_json(const evaluate::Row<evaluate::ModelResult>& row, const evaluate::Passage* passage) {
+  Json json = row_head(row);
+  if (!row.result) return json;
+  const evaluate::ModelResult& result = *row.result;
+  json["bpw_linear"] = result.storage.bpw_linear;
+  json["bpw_model"] = result.storage.bpw_model;
+  json["file_bytes"] = result.storage.file_bytes;
+  if (result.compression) {
+    json["quantize_s"] = result.compression->quantize_s;
+    json["peak_rss_bytes"] = result.compression->peak_rss_bytes;
+  }
+  if (result.quality && passage != nullptr) {
+    const evaluate::Quality& quality = *result.quality;
+    json["ppl"] = quality.ppl;
+    json["nll"] = quality.nll;
+    json["nll_se"] = quality.nll_se;
+    if (quality.divergence) json.update(to_json(*quality.divergence));
+    json["ppl_protocol"] = passage->label;
+    json["scored_tokens"] = passage->scored();
+    json["text"] = passage->text_name;
+    json["text_sha256"] = passage->sha256;
+  }
+  if (result.throughput) {
+    json["tps"] = to_json(result.throughput->tps);
+    json["prefill_tps"] = to_json(result.throughput->prefill_tps);
+    json["bytes_per_token"] = result.throughput->bytes_per_token;
+    json["bandwidth_fraction"] = result.throughput->bandwidth_fraction;
+  }
+  json["backend"] = backend_name();
+  return json;
+}
+
+Json to_json(const io::ModelFiles& files) {
+  return {{"path", files.path.string()},
+          {"container", files.container},
+          {"architecture", files.config.architecture},
+          {"source_quantized", files.source_quantized}};
 }
 
 Json program_json() {

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "squish/evaluate/host.h"
+#include "squish/evaluate/model_bench.h"
 #include "squish/evaluate/reconstruction.h"
 #include "squish/evaluate/row.h"
 
@@ -16,6 +17,10 @@ using Json = nlohmann::ordered_json;
 Json to_json(const evaluate::Timing& timing);
 Json to_json(const evaluate::Host& host);
 Json to_json(const evaluate::Row<evaluate::MatrixResult>& row);
+/// `passage` is what the perplexities were measured on; null: none were.
+Json to_json(const evaluate::Row<evaluate::ModelResult>& row, const evaluate::Passage* passage);
+Json to_json(const evaluate::Divergence& divergence);
+Json to_json(const io::ModelFiles& files);
 
 /// {version, commit, compiler}.
 Json program_json();

@@ -42,6 +42,29 @@ std::string failures(std::span<const evaluate::Row<Result>> rows) {
   return text;
 }
 
+/// The cells of a row of model_table() after the first.
+void fill(std::vector<std::string>& line, const evaluate::ModelResult& result) {
+  line[1] = number(result.storage.bpw_linear, 3);
+  line[2] = number(result.storage.bpw_model, 3);
+  if (result.quality) {
+    const evaluate::Quality& quality = *result.quality;
+    line[3] = fmt::format("{:.3f} ± {:.3f}", quality.ppl, quality.ppl * quality.nll_se);
+    if (quality.divergence) {
+      const evaluate::Divergence& divergence = *quality.divergence;
+      line[4] = fmt::format("{:.4f} ± {:.4f}", divergence.delta_nll, divergence.delta_nll_se);
+      line[5] = number(divergence.kld_mean, 4);
+      line[6] = fmt::format("{:.1f} %", 100 * divergence.top1_agreement);
+    }
+  }
+  if (result.throughput) {
+    const evaluate::Throughput& speed = *result.throughput;
+    line[7] = number(speed.tps.median, 1);
+    line[8] = number(speed.prefill_tps.median, 0);
+    line[9] = number(1e-9 * speed.bytes_per_token * speed.tps.median, 1);
+  }
+  if (result.compression) line[10] = number(result.compression->quantize_s, 1);
+}
+
 }  // namespace
 
 std::string markdown_table(const std::vector<std::string>& titles,
@@ -90,6 +113,38 @@ std::string matrix_table(std::span<const evaluate::Row<evaluate::MatrixResult>> 
     lines.push_back(std::move(line));
   }
   return markdown_table(titles, lines) + failures(rows);
+}
+
+std::string model_table(const evaluate::ModelBench& bench, const evaluate::Passage* passage,
+                        bool source_quantized) {
+  const std::vector<std::string> titles = {"Method",     "BPW linear", "BPW model", "PPL",
+                                           "ΔNLL (nats)", "KLD",       "top-1",     "TPS",
+                                           "prefill TPS", "GB/s",      "Quantize (s)"};
+  std::vector<std::vector<std::string>> lines;
+  for (const auto& row : bench.rows) {
+    std::vector<std::string> line(titles.size(), kMissing);
+    line[0] = row.spec;
+    if (row.result) fill(line, *row.result);
+    lines.push_back(std::move(line));
+  }
+  std::string text = markdown_table(titles, lines);
+  if (passage != nullptr) {
+    text += fmt::format("\nPPL ± standard error: {}, {} scored tokens of {} (sha256 {}).\n",
+                        passage->label, passage->scored(), passage->text_name, passage->sha256);
+  }
+  if (bench.noise) {
+    text += fmt::format(
+        "Noise floor (the uncompressed model against itself with another thread count and "
+        "instruction set): ΔNLL {:.1e}, KLD {:.1e}, top-1 {:.2f} %.\n",
+        bench.noise->delta_nll, bench.noise->kld_mean, 100 * bench.noise->top1_agreement);
+  }
+  if (source_quantized) {
+    text +=
+        "\nThe source is itself quantised: it was decoded and counts as uncompressed. Affine 4-bit "
+        "grids look better on it than they are; no claim is made here against affine types of 4.5 "
+        "bits or more.\n";
+  }
+  return text + failures<evaluate::ModelResult>(bench.rows);
 }
 
 }  // namespace squish::report

@@ -4,6 +4,7 @@
 #include <string_view>
 #include <vector>
 
+#include "squish/evaluate/model_bench.h"
 #include "squish/evaluate/reconstruction.h"
 #include "squish/evaluate/row.h"
 
@@ -17,5 +18,11 @@ std::string markdown_table(const std::vector<std::string>& titles,
 
 /// The table of stage 1. Below it, one line for each row that failed.
 std::string matrix_table(std::span<const evaluate::Row<evaluate::MatrixResult>> rows);
+
+/// The table of stage 2. Below it what belongs to every figure: protocol, tokens and digest of the
+/// text, the noise floor, whether the source was itself quantised; then the rows that failed.
+/// `passage` is null where no text was there.
+std::string model_table(const evaluate::ModelBench& bench, const evaluate::Passage* passage,
+                        bool source_quantized);
 
 }  // namespace squish::report

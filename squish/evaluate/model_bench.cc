@@ -1,0 +1,138 @@
+#include "squish/evaluate/model_bench.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <memory>
+
+#include "squish/base/progress.h"
+#include "squish/evaluate/host.h"
+
+namespace squish::evaluate {
+namespace {
+
+using Packed = std::shared_ptr<const quant::Packed>;
+
+class ModelBencher {
+ public:
+  ModelBencher(const io::ModelFiles& files, const Passage* passage,
+               const ModelBenchOptions& options, ThreadPool& pool)
+      : files_(files), passage_(passage), options_(options), pool_(pool) {}
+
+  ModelBench run() {
+    bench_.rows.push_back(uncompressed_row(files_, options_.seed));
+    for (const quant::Spec& spec : options_.specs) {
+      bench_.rows.push_back(make_row<ModelResult>(spec, options_.seed));
+    }
+    packed_.resize(bench_.rows.size());
+    compress();
+    const model::SharedWeights shared = model::load_shared(files_, pool_);
+    {
+      const model::Transformer reference = model::load_transformer(files_, shared, pool_);
+      if (passage_ != nullptr) measure_quality(reference, shared);
+      run_step(bench_.rows[0], [&] { measure_speed(bench_.rows[0], reference); });
+    }
+    Progress progress("generate", static_cast<double>(options_.specs.size()), options_.quiet);
+    for (std::size_t i = 1; i < bench_.rows.size(); ++i) {
+      progress.advance(0, bench_.rows[i].spec);
+      run_step(bench_.rows[i], [&] {
+        measure_speed(bench_.rows[i], build(shared, i, [&](const Packed& packed) {
+                        return model::dense_linear(
+                            std::make_shared<const Matrix>(quant::dequantize(*packed, pool_)));
+                      }));
+      });
+      packed_[i].clear();
+      progress.advance(1);
+    }
+    return std::move(bench_);
+  }
+
+ private:
+  void compress() {
+    std::size_t weights = 0;
+    for (const std::string& name : io::linear_names(files_.config)) {
+      weights += files_.table.at(name).elements();
+    }
+    for (std::size_t i = 1; i < bench_.rows.size(); ++i) {
+      const quant::Spec& spec = options_.specs[i - 1];
+      Progress progress("quantize " + spec.asked(), static_cast<double>(weights), options_.quiet);
+      run_step(bench_.rows[i], [&] {
+        reset_peak_rss();
+        const auto start = std::chrono::steady_clock::now();
+        packed_[i] = compress::compress_model(files_, spec, options_.seed, pool_,
+                                              [&](const std::string& name, std::size_t done) {
+                                                progress.advance(static_cast<double>(done), name);
+                                              });
+        const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+        bench_.rows[i].result =
+            ModelResult{.storage = packed_storage(files_, packed_[i]),
+                        .compression = Compression{seconds.count(), peak_rss_bytes()}};
+      });
+    }
+  }
+
+  /// The candidate of row `i`, each layer made from its bytes by `linear`.
+  template <class MakeLinear>
+  model::Transformer build(const model::SharedWeights& shared, std::size_t i,
+                           const MakeLinear& linear) {
+    return model::build_transformer(files_, shared, pool_, [&](const std::string& name) {
+      return linear(packed_[i].at(name));
+    });
+  }
+
+  void measure_quality(const model::Transformer& reference, const model::SharedWeights& shared) {
+    std::vector<std::size_t> rows;  // those that are still well
+    std::vector<model::Transformer> candidates;
+    for (std::size_t i = 1; i < bench_.rows.size(); ++i) {
+      if (!bench_.rows[i].ok()) continue;
+      rows.push_back(i);
+      candidates.push_back(
+          build(shared, i, [](const Packed& p) { return model::packed_linear(p); }));
+    }
+    std::vector<const model::Transformer*> pointers;
+    for (const model::Transformer& candidate : candidates) pointers.push_back(&candidate);
+
+    run_step(bench_.rows[0], [&] {
+      const std::size_t steps = passage_->windows.size() * (1 + candidates.size());
+      Progress progress("perplexity " + passage_->label, static_cast<double>(steps),
+                        options_.quiet);
+      bench_.noise = noise_floor(reference, *passage_, pool_);
+      const std::vector<Scores> scores =
+          score(reference, pointers, *passage_, pool_, [&] { progress.advance(1); });
+      for (std::size_t k = 0; k < rows.size(); ++k) {
+        auto& row = bench_.rows[rows[k]];
+        run_step(row, [&] { row.result->quality = summarise(scores[k + 1], &scores[0]); });
+      }
+      bench_.rows[0].result->quality = summarise(scores[0], nullptr);
+    });
+  }
+
+  void measure_speed(Row<ModelResult>& row, const model::Transformer& model) {
+    row.result->throughput =
+        measure_throughput(model, options_.tps_tokens, options_.read_bandwidth_gbs, pool_);
+  }
+
+  const io::ModelFiles& files_;
+  const Passage* passage_;
+  const ModelBenchOptions& options_;
+  ThreadPool& pool_;
+  ModelBench bench_;
+  std::vector<compress::PackedModel> packed_;  // by row
+};
+
+}  // namespace
+
+Row<ModelResult> uncompressed_row(const io::ModelFiles& files, std::uint64_t seed) {
+  return {.method = "none",
+          .spec = "none",
+          .spec_full = "none",
+          .seed = seed,
+          .result = ModelResult{.storage = source_storage(files)}};
+}
+
+ModelBench bench_model(const io::ModelFiles& files, const Passage* passage,
+                       const ModelBenchOptions& options, ThreadPool& pool) {
+  return ModelBencher(files, passage, options, pool).run();
+}
+
+}  // namespace squish::evaluate

@@ -1,0 +1,240 @@
+#include "squish/evaluate/perplexity.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "squish/base/error.h"
+#include "squish/base/isa.h"
+#include "squish/evaluate/divergence.isa.h"
+#include "squish/linalg/vector_ops.isa.h"
+
+namespace squish::evaluate {
+
+namespace scalar {
+extern const DivergenceOps kDivergenceOps;
+}
+namespace avx2 {
+extern const DivergenceOps kDivergenceOps;
+}
+namespace avx512 {
+extern const DivergenceOps kDivergenceOps;
+}
+
+const DivergenceOps& divergence_ops() {
+  return choose(scalar::kDivergenceOps, avx2::kDivergenceOps, avx512::kDivergenceOps);
+}
+
+namespace {
+
+constexpr std::size_t kPositions = 128;  // whose logits are held at a time
+
+/// A row of logits as a distribution.
+struct Distribution {
+  bool finite = false;
+  std::size_t likeliest = 0;
+  double sum = 0;      // of exp(logit - largest)
+  double log_sum = 0;  // of exp(logit)
+};
+
+/// `scaled` receives exp(logit - largest).
+Distribution distribution(std::span<const float> logits, std::span<float> scaled) {
+  Distribution result;
+  result.finite = divergence_ops().finite(logits.data(), logits.size()) == 0;
+  if (!result.finite) return result;
+  const float largest = linalg::vector_ops().max(logits.data(), logits.size());
+  result.likeliest =
+      static_cast<std::size_t>(std::find(logits.begin(), logits.end(), largest) - logits.begin());
+  result.sum =
+      linalg::vector_ops().exp_sum(logits.data(), logits.size(), 1, largest, scaled.data());
+  result.log_sum = largest + std::log(result.sum);
+  return result;
+}
+
+/// Scores up to kPositions successive positions: first the reference's logits, then those of each
+/// candidate. Results go to elements `at` and following of the scores.
+class ChunkScorer {
+ public:
+  ChunkScorer(std::size_t vocab, ThreadPool& pool)
+      : pool_(pool), scaled_(kPositions, vocab), scratch_(kPositions, vocab) {}
+
+  void reference(ConstMatrixView logits, std::span<const model::TokenId> targets, std::size_t at,
+                 Scores& scores) {
+    logits_ = logits;
+    distributions_.resize(logits.rows);
+    pool_.run(logits.rows, [&](std::size_t i) {
+      const Distribution one = distribution(logits.row(i), scaled_.row(i));
+      scores.nll[at + i] = one.log_sum - logits(i, targets[i]);
+      distributions_[i] = one;
+    });
+    for (const Distribution& one : distributions_) scores.not_finite += one.finite ? 0 : 1;
+  }
+
+  void candidate(ConstMatrixView logits, std::span<const model::TokenId> targets, std::size_t at,
+                 Scores& scores) {
+    std::vector<std::uint8_t> finite(logits.rows);
+    pool_.run(logits.rows, [&](std::size_t i) {
+      const Distribution own = distribution(logits.row(i), scratch_.row(i));
+      const Distribution& wanted = distributions_[i];
+      finite[i] = own.finite && wanted.finite;
+      if (!finite[i]) return;
+      scores.nll[at + i] = own.log_sum - logits(i, targets[i]);
+      scores.agrees[at + i] = own.likeliest == wanted.likeliest;
+      const double divergence = divergence_ops().weighted_difference(
+          scaled_.row(i).data(), logits_.row(i).data(), wanted.log_sum, logits.row(i).data(),
+          own.log_sum, logits.cols);
+      // Rounding alone can take it below zero, where no divergence is.
+      scores.kld[at + i] = std::max(0.0, divergence / wanted.sum);
+    });
+    scores.not_finite += static_cast<std::size_t>(std::count(finite.begin(), finite.end(), 0));
+  }
+
+ private:
+  ThreadPool& pool_;
+  Matrix scaled_, scratch_;
+  ConstMatrixView logits_;                   // the reference's
+  std::vector<Distribution> distributions_;  // and what they mean
+};
+
+/// Room for the scores of `count` more positions.
+void extend(Scores& scores, std::size_t count, bool is_reference) {
+  scores.nll.resize(scores.nll.size() + count);
+  if (is_reference) return;
+  scores.kld.resize(scores.nll.size());
+  scores.agrees.resize(scores.nll.size());
+}
+
+/// A model's final hidden states at the scored positions of one window.
+Matrix scored_states(const model::Transformer& model, std::span<const model::TokenId> window,
+                     std::size_t first_scored, ThreadPool& pool) {
+  model::KvCache cache(model.config, window.size());
+  const Matrix states = model::forward(model, window, cache, pool);
+  const std::size_t count = window.size() - 1 - first_scored, width = states.cols();
+  Matrix scored(count, width);
+  std::copy_n(states.data() + first_scored * width, count * width, scored.data());
+  return scored;
+}
+
+struct Moments {
+  double mean = 0, standard_error = 0;
+};
+
+/// Of `count` values; the standard error of one value alone is 0.
+template <class Value>
+Moments moments(std::size_t count, const Value& value) {
+  const auto n = static_cast<double>(count);
+  double sum = 0, squares = 0;
+  for (std::size_t i = 0; i < count; ++i) sum += value(i);
+  const double mean = sum / n;
+  for (std::size_t i = 0; i < count; ++i) squares += (value(i) - mean) * (value(i) - mean);
+  return {mean, count < 2 ? 0 : std::sqrt(squares / (n - 1) / n)};
+}
+
+}  // namespace
+
+std::vector<Scores> score(const model::Transformer& reference,
+                          std::span<const model::Transformer* const> candidates,
+                          const Passage& passage, ThreadPool& pool,
+                          const std::function<void()>& done) {
+  for (const model::Transformer* candidate : candidates) {
+    if (candidate->config.vocab != reference.config.vocab) {
+      fail("a vocabulary of {} tokens cannot be compared with the reference's {}",
+           candidate->config.vocab, reference.config.vocab);
+    }
+  }
+  const std::size_t vocab = reference.config.vocab, count = passage.scored_per_window();
+  std::vector<Scores> scores(1 + candidates.size());
+  ChunkScorer scorer(vocab, pool);
+  Matrix reference_logits(kPositions, vocab), candidate_logits(kPositions, vocab);
+
+  for (std::size_t w = 0; w < passage.windows.size(); ++w) {
+    const std::span<const model::TokenId> window = passage.windows[w];
+    const Matrix reference_states = scored_states(reference, window, passage.first_scored, pool);
+    extend(scores[0], count, true);
+    done();
+    std::vector<Matrix> states(candidates.size());
+    for (std::size_t i = 0; i < candidates.size(); ++i) {
+      Scores& own = scores[i + 1];
+      if (!own.error.empty()) continue;
+      try {
+        states[i] = scored_states(*candidates[i], window, passage.first_scored, pool);
+        extend(own, count, false);
+      } catch (const Error& error) {
+        own.error = error.what();
+      }
+      done();
+    }
+    for (std::size_t begin = 0; begin < count; begin += kPositions) {
+      const std::size_t end = std::min(count, begin + kPositions), at = w * count + begin;
+      const auto targets = window.subspan(passage.first_scored + 1 + begin, end - begin);
+      const MatrixView wanted = reference_logits.view().row_range(0, end - begin),
+                       logits = candidate_logits.view().row_range(0, end - begin);
+      model::logits(reference, reference_states.view().row_range(begin, end), wanted, pool);
+      scorer.reference(wanted, targets, at, scores[0]);
+      for (std::size_t i = 0; i < candidates.size(); ++i) {
+        if (!scores[i + 1].error.empty()) continue;
+        model::logits(*candidates[i], states[i].view().row_range(begin, end), logits, pool);
+        scorer.candidate(logits, targets, at, scores[i + 1]);
+      }
+    }
+  }
+  return scores;
+}
+
+Quality summarise(const Scores& scores, const Scores* reference) {
+  if (!scores.error.empty()) fail("{}", scores.error);
+  const std::size_t count = scores.nll.size();
+  if (scores.not_finite > 0) {
+    fail("{} of {} scored positions have logits that are not finite", scores.not_finite, count);
+  }
+  const Moments nll = moments(count, [&](std::size_t i) { return scores.nll[i]; });
+  Quality quality{
+      .ppl = std::exp(nll.mean), .nll = nll.mean, .nll_se = nll.standard_error, .divergence = {}};
+  if (reference == nullptr) return quality;
+
+  const Moments delta =
+      moments(count, [&](std::size_t i) { return scores.nll[i] - reference->nll[i]; });
+  std::vector<double> sorted = scores.kld;
+  std::sort(sorted.begin(), sorted.end());
+  const std::size_t rank = (99 * count + 99) / 100;  // ceil(0.99 n), from 1
+  quality.divergence = Divergence{
+      .delta_nll = delta.mean,
+      .delta_nll_se = delta.standard_error,
+      .kld_mean = moments(count, [&](std::size_t i) { return scores.kld[i]; }).mean,
+      .kld_p99 = sorted[rank - 1],
+      .top1_agreement = static_cast<double>(std::accumulate(scores.agrees.begin(),
+                                                            scores.agrees.end(), std::size_t{0})) /
+                        static_cast<double>(count)};
+  return quality;
+}
+
+Divergence noise_floor(const model::Transformer& reference, const Passage& passage,
+                       ThreadPool& pool) {
+  const std::size_t count = std::min(kPositions, passage.scored_per_window());
+  const std::size_t first = passage.first_scored, vocab = reference.config.vocab;
+  const auto window = std::span(passage.windows.front()).first(first + count + 1);
+  Matrix plain(count, vocab), other(count, vocab);
+  model::logits(reference, scored_states(reference, window, first, pool), plain, pool);
+
+  const Isa before = active_isa();
+  ThreadPool other_pool(pool.size() == 1 ? 2 : 1);
+  try {
+    set_isa(before == Isa::scalar ? available_isas().back() : Isa::scalar);
+    model::logits(reference, scored_states(reference, window, first, other_pool), other,
+                  other_pool);
+  } catch (...) {
+    set_isa(before);
+    throw;
+  }
+  set_isa(before);
+
+  std::vector<Scores> scores(2);
+  ChunkScorer scorer(vocab, pool);
+  extend(scores[0], count, true);
+  extend(scores[1], count, false);
+  scorer.reference(plain, window.subspan(first + 1), 0, scores[0]);
+  scorer.candidate(other, window.subspan(first + 1), 0, scores[1]);
+  return *summarise(scores[1], &scores[0]).divergence;
+}
+
+}  // namespace squish::evaluate

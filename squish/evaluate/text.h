@@ -1,0 +1,58 @@
+#pragma once
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "squish/model/tokenizer.h"
+
+/// The text that perplexity is measured on, and its cutting into windows by the two protocols of
+/// metrics.md.
+namespace squish::evaluate {
+
+struct Text {
+  std::filesystem::path path;
+  std::string raw;   ///< the file as it is
+  std::string name;  ///< "wikitext-2-raw-test" by its digest, or "other"
+};
+
+/// The file `asked`; or, where that is empty, WikiText-2's raw test split from $SQUISH_DATA (the
+/// file or its directory), ../shared/data/wikitext-2 or the user's cache. An Error says what is
+/// missing and how to get it.
+Text load_text(const std::filesystem::path& asked);
+
+/// The lines as the Hugging Face data set holds them (a blank line is empty, a line of text keeps
+/// its leading space and its newline), joined by "\n\n".
+std::string hugging_face_join(std::string_view raw);
+
+enum class Protocol { gptq, llama_cpp };
+
+/// "gptq", "llama.cpp"; UsageError on anything else.
+Protocol parse_protocol(std::string_view name);
+std::string_view to_string(Protocol protocol);
+
+struct PassageOptions {
+  Protocol protocol = Protocol::gptq;
+  std::size_t ctx = 0;     ///< tokens in a window; 0: the protocol's, or the model's if smaller
+  std::size_t tokens = 0;  ///< the first so many tokens of the text; 0: all
+};
+
+/// Windows of equal length. Position i of a window predicts token i + 1; positions from
+/// `first_scored` on count, the last one apart.
+struct Passage {
+  std::string label;              ///< "gptq-2048@40": protocol, window length, windows
+  std::string text_name, sha256;  ///< of the text as it was tokenised
+  std::vector<std::vector<model::TokenId>> windows;
+  std::size_t first_scored = 0;
+
+  std::size_t ctx() const { return windows.front().size(); }
+  std::size_t scored_per_window() const { return ctx() - 1 - first_scored; }
+  std::size_t scored() const { return windows.size() * scored_per_window(); }
+};
+
+/// UsageError if the window is longer than the model takes; Error if the text is too short.
+Passage cut_passage(const Text& text, const model::Tokenizer& tokenizer, std::size_t max_context,
+                    const PassageOptions& options);
+
+}  // namespace squish::evaluate

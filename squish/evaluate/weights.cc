@@ -1,0 +1,53 @@
+#include "squish/evaluate/weights.h"
+
+#include <fmt/ranges.h>
+
+#include <filesystem>
+#include <vector>
+
+#include "squish/base/error.h"
+#include "squish/io/gguf.h"
+#include "squish/io/safetensors.h"
+
+namespace squish::evaluate {
+namespace {
+
+io::TensorTable read_table(const std::filesystem::path& file) {
+  if (file.extension() == ".gguf") return io::read_gguf(file).table;
+  io::TensorTable table;
+  io::read_safetensors(file, table);
+  return table;
+}
+
+/// The one matrix of a file.
+std::string only_matrix(const io::TensorTable& table, const std::string& file) {
+  constexpr std::size_t kShown = 3;
+  std::vector<std::string> names;
+  for (const auto& [name, tensor] : table.tensors) {
+    if (tensor.shape.size() >= 2) names.push_back(name);
+  }
+  if (names.size() == 1) return names.front();
+  if (names.empty()) fail("{}: holds no matrix", file);
+  const std::size_t count = names.size();
+  names.resize(std::min(count, kShown));
+  fail("{}: holds {} matrices, expected FILE:TENSOR that names one of them, such as {}", file,
+       count, fmt::join(names, ", "));
+}
+
+}  // namespace
+
+NamedWeights load_weights(const std::string& where, ThreadPool& pool) {
+  std::string file = where, name;
+  // A path may hold colons of its own.
+  std::error_code error;
+  if (const std::size_t colon = where.rfind(':');
+      colon != std::string::npos && !std::filesystem::exists(where, error)) {
+    file = where.substr(0, colon);
+    name = where.substr(colon + 1);
+  }
+  const io::TensorTable table = read_table(file);
+  if (name.empty()) name = only_matrix(table, file);
+  return {name, io::read_matrix(table.at(name), pool)};
+}
+
+}  // namespace squish::evaluate

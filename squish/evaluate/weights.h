@@ -1,0 +1,19 @@
+#pragma once
+#include <string>
+
+#include "squish/base/matrix.h"
+#include "squish/base/threads.h"
+
+namespace squish::evaluate {
+
+struct NamedWeights {
+  std::string name;  ///< the tensor's, as the file has it
+  Matrix weights;
+};
+
+/// "FILE:TENSOR", a tensor of a safetensors or GGUF (.gguf) file with its last dimension as columns;
+/// "FILE" alone where the file holds a single matrix. Error that names some of the tensors
+/// otherwise.
+NamedWeights load_weights(const std::string& where, ThreadPool& pool);
+
+}  // namespace squish::evaluate
