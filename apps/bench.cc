@@ -1,8 +1,10 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <vector>
 
 #include "apps/commands.h"
@@ -10,8 +12,9 @@
 #include "squish/base/file.h"
 #include "squish/base/progress.h"
 #include "squish/evaluate/host.h"
+#include "squish/evaluate/model_bench.h"
 #include "squish/evaluate/presets.h"
-#include "squish/evaluate/reconstruction.h"
+#include "squish/evaluate/weights.h"
 #include "squish/report/json.h"
 #include "squish/report/markdown.h"
 
@@ -22,19 +25,29 @@ using MatrixRow = evaluate::Row<evaluate::MatrixResult>;
 
 struct Options {
   Machine machine;
-  bool markdown = false;
+  TextFlags text;
+  bool dry_run = false, markdown = false;
+  std::string model, weights, methods, preset = "fast";
   std::string output = "dev/results/quant_2bit_comparison.json";
-  std::string preset = "fast", methods;
+  std::size_t tps_tokens = 128;
   std::size_t rows = 0, cols = 0;  // 0: the preset's
   double sigma = 0.02;
   std::uint64_t seed = 42;
 };
 
 report::Json config_json(const Options& options) {
-  return {{"markdown", options.markdown},
+  return {{"dry_run", options.dry_run},
+          {"model_dir", options.model},
+          {"ppl_data", options.text.data},
+          {"ppl_protocol", options.text.protocol},
+          {"ctx", options.text.ctx},
+          {"ppl_tokens", options.text.tokens},
+          {"tps_tokens", options.tps_tokens},
+          {"markdown", options.markdown},
           {"output", options.output},
           {"preset", options.preset},
           {"methods", options.methods},
+          {"weights", options.weights},
           {"rows", options.rows},
           {"cols", options.cols},
           {"sigma", options.sigma},
@@ -43,53 +56,124 @@ report::Json config_json(const Options& options) {
           {"isa", options.machine.isa}};
 }
 
-std::vector<MatrixRow> run_matrix_stage(const Options& options,
-                                        const std::vector<quant::Spec>& specs, ThreadPool& pool) {
-  const Matrix weights =
-      evaluate::gaussian_matrix(options.rows, options.cols, options.sigma, options.seed, pool);
-  const quant::EncodeContext context{.pool = pool, .seed = options.seed, .key = "benchmark"};
-  Progress progress(fmt::format("matrix {} x {}", options.rows, options.cols),
-                    static_cast<double>(specs.size()));
+std::vector<quant::Spec> specs_for(const Options& options, evaluate::Preset preset) {
+  return options.methods.empty() ? evaluate::preset_specs(preset)
+                                 : evaluate::parse_specs(options.methods);
+}
+
+/// A model, and the text cut for it where there is one.
+struct Subject {
+  io::ModelFiles files;
+  std::optional<evaluate::Passage> passage;
+};
+
+Subject open_subject(const Options& options) {
+  const evaluate::PassageOptions passage = options.text.options();
+  Subject subject{.files = io::open_model(options.model), .passage = {}};
+  std::optional<evaluate::Text> text;
+  try {
+    text = evaluate::load_text(options.text.data);
+  } catch (const Error& error) {
+    if (!options.text.data.empty()) throw;
+    fmt::print(stderr, "{}; stage 2 goes without\n", error.what());
+  }
+  if (text) {
+    subject.passage = evaluate::cut_passage(*text, model::Tokenizer(subject.files.tokenizer),
+                                            subject.files.config.max_context, passage);
+  }
+  return subject;
+}
+
+struct MatrixStage {
+  std::string caption;
   std::vector<MatrixRow> rows;
+};
+
+MatrixStage run_matrix_stage(const Options& options, ThreadPool& pool) {
+  const evaluate::Preset preset = evaluate::parse_preset(options.preset);
+  const std::size_t size = evaluate::preset_size(preset);
+  Matrix weights;
+  std::string source;
+  if (options.weights.empty()) {
+    weights = evaluate::gaussian_matrix(options.rows > 0 ? options.rows : size,
+                                        options.cols > 0 ? options.cols : size, options.sigma,
+                                        options.seed, pool);
+    source = fmt::format("i.i.d. N(0, {}²), seed {}", options.sigma, options.seed);
+  } else {
+    evaluate::NamedWeights named = evaluate::load_weights(options.weights, pool);
+    weights = std::move(named.weights);
+    source = named.name;
+  }
+  MatrixStage stage{
+      fmt::format("{} x {}, {}; {} threads", weights.rows(), weights.cols(), source, pool.size()),
+      {}};
+  const quant::EncodeContext context{.pool = pool, .seed = options.seed, .key = "benchmark"};
+  const std::vector<quant::Spec> specs = specs_for(options, preset);
+  Progress progress(fmt::format("matrix {} x {}", weights.rows(), weights.cols()),
+                    static_cast<double>(specs.size()));
   for (const quant::Spec& spec : specs) {
     progress.advance(0, spec.asked());
-    rows.push_back(evaluate::make_row<evaluate::MatrixResult>(spec, options.seed));
-    evaluate::run_step(rows.back(), [&] {
-      rows.back().result = evaluate::measure_matrix(weights, true, spec, context);
+    MatrixRow& row =
+        stage.rows.emplace_back(evaluate::make_row<evaluate::MatrixResult>(spec, options.seed));
+    evaluate::run_step(row, [&] {
+      row.result = evaluate::measure_matrix(weights, options.weights.empty(), spec, context);
     });
     progress.advance(1);
   }
-  return rows;
+  return stage;
 }
 
-void run(Options options) {
+template <class Rows>
+std::size_t failures(const Rows& rows) {
+  return static_cast<std::size_t>(
+      std::count_if(rows.begin(), rows.end(), [](const auto& row) { return !row.ok(); }));
+}
+
+void run(const Options& options) {
+  // All that can be wrong with the request or its files is found before anything is measured.
   options.machine.choose_isa();
-  const evaluate::Preset preset = evaluate::parse_preset(options.preset);
-  const std::vector<quant::Spec> specs = options.methods.empty()
-                                             ? evaluate::preset_specs(preset)
-                                             : evaluate::parse_specs(options.methods);
-  if (options.rows == 0) options.rows = evaluate::preset_size(preset);
-  if (options.cols == 0) options.cols = evaluate::preset_size(preset);
+  specs_for(options, evaluate::parse_preset(options.preset));
+  std::optional<Subject> subject;
+  if (!options.model.empty() && !options.dry_run) subject = open_subject(options);
   check_writable(options.output);
 
   ThreadPool pool(options.machine.threads);
   evaluate::Host host = evaluate::describe_host(pool);
   host.read_bandwidth_gbs = evaluate::read_bandwidth(pool);
-  const std::vector<MatrixRow> rows = run_matrix_stage(options, specs, pool);
-
   report::Json json = {{"schema", "squish.bench/1"},     {"created", report::timestamp()},
                        {"host", report::to_json(host)},  {"squish", report::program_json()},
                        {"config", config_json(options)}, {"stage1", report::Json::array()},
                        {"stage2", report::Json::array()}};
-  std::size_t failed = 0;
-  for (const MatrixRow& row : rows) {
-    json["stage1"].push_back(report::to_json(row));
-    failed += row.ok() ? 0 : 1;
+
+  const MatrixStage stage1 = run_matrix_stage(options, pool);
+  for (const MatrixRow& row : stage1.rows) json["stage1"].push_back(report::to_json(row));
+  if (options.markdown) {
+    fmt::print("{}\n\n{}", stage1.caption, report::matrix_table(stage1.rows));
+    std::fflush(stdout);
+  }
+  evaluate::ModelBench stage2;
+  if (subject) {
+    const evaluate::Passage* const passage = subject->passage ? &*subject->passage : nullptr;
+    stage2 = evaluate::bench_model(subject->files, passage,
+                                   {.specs = specs_for(options, evaluate::Preset::high_fidelity),
+                                    .seed = options.seed,
+                                    .tps_tokens = options.tps_tokens,
+                                    .read_bandwidth_gbs = host.read_bandwidth_gbs},
+                                   pool);
+    json["model"] = report::to_json(subject->files);
+    if (stage2.noise) json["noise_floor"] = report::to_json(*stage2.noise);
+    for (const auto& row : stage2.rows) json["stage2"].push_back(report::to_json(row, passage));
+    if (options.markdown) {
+      fmt::print("\n{}; {} threads\n\n{}", subject->files.path.filename().string(), pool.size(),
+                 report::model_table(stage2, passage, subject->files.source_quantized));
+    }
   }
   write_atomically(options.output, report::to_text(json));
   fmt::print(stderr, "results: {}\n", options.output);
-  if (options.markdown) fmt::print("{}", report::matrix_table(rows));
-  if (failed > 0) fail("{} of {} rows failed; their status says why", failed, rows.size());
+  if (const std::size_t failed = failures(stage1.rows) + failures(stage2.rows); failed > 0) {
+    fail("{} of {} rows failed; their status says why", failed,
+         stage1.rows.size() + stage2.rows.size());
+  }
 }
 
 }  // namespace
@@ -98,13 +182,20 @@ void add_bench(CLI::App& app) {
   CLI::App* const command = app.add_subcommand(
       "bench", "Compare the methods on a matrix (stage 1) and on a model (stage 2)");
   const auto options = std::make_shared<Options>();
+  command->add_flag("--dry-run", options->dry_run, "Stage 1 only");
+  command->add_option("--model-dir", options->model,
+                      "A Hugging Face directory or a .gguf file: stages 1 and 2");
   command->add_flag("--markdown", options->markdown, "Print the tables on standard output");
   command->add_option("--output", options->output, "The results file (JSON)")
       ->capture_default_str();
-  command->add_option("--preset", options->preset, "fast: 64 x 64; high-fidelity: 4096 x 4096")
+  command
+      ->add_option("--preset", options->preset,
+                   "Stage 1's matrix. fast: 64 x 64; high-fidelity: 4096 x 4096")
       ->capture_default_str();
   command->add_option("--methods", options->methods,
                       "'SPEC;SPEC': compare these instead of the preset's (see squish methods)");
+  command->add_option("--weights", options->weights,
+                      "FILE[:TENSOR] of a safetensors or GGUF file: stage 1 on this matrix");
   command->add_option("--rows", options->rows, "Output features of the synthetic matrix")
       ->check(CLI::Range(1, 1 << 20));
   command->add_option("--cols", options->cols, "Input features of the synthetic matrix")
@@ -114,11 +205,17 @@ void add_bench(CLI::App& app) {
       ->capture_default_str();
   command->add_option("--seed", options->seed, "Seed of the weights and of the methods")
       ->capture_default_str();
+  options->text.add_flags(*command);
+  command->add_option("--tps-tokens", options->tps_tokens, "Tokens to generate for the speed")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
   options->machine.add_flags(*command);
   command->footer(
       "Examples:\n"
       "  squish bench --markdown\n"
-      "  squish bench --preset high-fidelity --methods 'quip:bits=2;vptq:v=8,k=256,r=16'");
+      "  squish bench --preset high-fidelity --methods 'quip:bits=2;vptq:v=8,k=256,r=16'\n"
+      "  squish bench --weights model.safetensors:model.layers.0.mlp.up_proj.weight --markdown\n"
+      "  squish bench --model-dir model.gguf --ppl-protocol llama.cpp --ppl-tokens 0 --markdown");
   command->callback([options] { run(*options); });
 }
 

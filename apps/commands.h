@@ -3,6 +3,7 @@
 #include <string>
 
 #include "squish/base/isa.h"
+#include "squish/evaluate/text.h"
 
 /// One function a subcommand, each in the file of its name: it declares the flags and sets the
 /// callback that does the work. Data go to standard output, all else to standard error; failures
@@ -10,6 +11,8 @@
 namespace squish::apps {
 
 void add_bench(CLI::App& app);
+void add_eval(CLI::App& app);
+void add_run(CLI::App& app);
 void add_methods(CLI::App& app);
 
 /// The flags that every computing subcommand has.
@@ -17,17 +20,18 @@ struct Machine {
   int threads = 0;
   std::string isa = "auto";
 
-  void add_flags(CLI::App& command) {
-    command.add_option("--threads", threads, "Threads; 0: one per core")
-        ->check(CLI::Range(0, 1024))
-        ->capture_default_str();
-    command.add_option("--isa", isa, "Instruction set: auto, scalar, avx2 or avx512")
-        ->capture_default_str();
-  }
+  void add_flags(CLI::App& command);
   /// To be called before anything computes.
-  void choose_isa() const {
-    if (isa != "auto") set_isa(parse_isa(isa));
-  }
+  void choose_isa() const;
+};
+
+/// The flags of perplexity.
+struct TextFlags {
+  std::string data, protocol = "gptq";
+  std::size_t ctx = 0, tokens = 2048;
+
+  void add_flags(CLI::App& command);
+  evaluate::PassageOptions options() const;
 };
 
 }  // namespace squish::apps

@@ -39,10 +39,12 @@ int run(int argc, char** argv) {
   app.footer(
       "Examples:\n"
       "  squish bench --markdown                       every method on a 64 x 64 matrix\n"
-      "  squish bench --model-dir model.gguf --markdown   ... and on a model\n"
+      "  squish bench --model-dir model.gguf --markdown   the same, then on the model\n"
       "  squish methods                                what a SPEC may say\n"
       "Each subcommand has its own --help. Exit codes: 0 success, 1 failure, 2 wrong usage.");
   add_bench(app);
+  add_eval(app);
+  add_run(app);
   add_methods(app);
 
   try {

@@ -11,8 +11,8 @@ struct NamedWeights {
   Matrix weights;
 };
 
-/// "FILE:TENSOR", a tensor of a safetensors or GGUF (.gguf) file with its last dimension as columns;
-/// "FILE" alone where the file holds a single matrix. Error that names some of the tensors
+/// "FILE:TENSOR", a tensor of a safetensors or GGUF (.gguf) file with its last dimension as
+/// columns; "FILE" alone where the file holds a single matrix. Error that names some of the tensors
 /// otherwise.
 NamedWeights load_weights(const std::string& where, ThreadPool& pool);
 

@@ -117,9 +117,9 @@ std::string matrix_table(std::span<const evaluate::Row<evaluate::MatrixResult>> 
 
 std::string model_table(const evaluate::ModelBench& bench, const evaluate::Passage* passage,
                         bool source_quantized) {
-  const std::vector<std::string> titles = {"Method",     "BPW linear", "BPW model", "PPL",
-                                           "ΔNLL (nats)", "KLD",       "top-1",     "TPS",
-                                           "prefill TPS", "GB/s",      "Quantize (s)"};
+  const std::vector<std::string> titles = {"Method",      "BPW linear", "BPW model",   "PPL",
+                                           "ΔNLL (nats)", "KLD",        "top-1",       "TPS",
+                                           "prefill TPS", "GB/s",       "Quantize (s)"};
   std::vector<std::vector<std::string>> lines;
   for (const auto& row : bench.rows) {
     std::vector<std::string> line(titles.size(), kMissing);

@@ -1,0 +1,164 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <memory>
+
+#include "apps/commands.h"
+#include "squish/base/error.h"
+#include "squish/evaluate/throughput.h"
+#include "squish/model/sampler.h"
+#include "squish/model/transformer.h"
+
+namespace squish::apps {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+struct Options {
+  Machine machine;
+  std::string model, prompt;
+  std::size_t tokens = 256, ctx = 0;
+  model::SamplerOptions sampler;
+  bool chat = false;
+};
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+/// Bytes of `text` that are not the start of a longer UTF-8 character.
+std::size_t whole_characters(std::string_view text) {
+  for (std::size_t back = 1; back <= std::min<std::size_t>(3, text.size()); ++back) {
+    const auto byte = static_cast<unsigned char>(text[text.size() - back]);
+    if ((byte & 0xC0) == 0x80) continue;  // inside a character: look for its first byte
+    const std::size_t length = byte >= 0xF0 ? 4 : byte >= 0xE0 ? 3 : byte >= 0xC0 ? 2 : 1;
+    return length > back ? text.size() - back : text.size();
+  }
+  return text.size();
+}
+
+/// Prints the text of a growing list of tokens, never part of a character.
+class Stream {
+ public:
+  explicit Stream(const model::Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
+
+  void push(model::TokenId token) {
+    tokens_.push_back(token);
+    print(whole_characters(tokenizer_.decode(tokens_)));
+  }
+  void finish() {
+    print(std::string::npos);
+    fmt::print("\n");
+  }
+
+ private:
+  void print(std::size_t end) {
+    const std::string text = tokenizer_.decode(tokens_).substr(0, end);
+    if (text.size() <= printed_) return;
+    fmt::print("{}", text.substr(printed_));
+    std::fflush(stdout);
+    printed_ = text.size();
+  }
+
+  const model::Tokenizer& tokenizer_;
+  std::vector<model::TokenId> tokens_;
+  std::size_t printed_ = 0;  // bytes
+};
+
+std::vector<model::TokenId> prompt_tokens(const Options& options,
+                                          const model::Tokenizer& tokenizer) {
+  if (!options.chat) return tokenizer.encode(options.prompt);
+  const std::string text = model::apply_chat_template(tokenizer.data(), {{"user", options.prompt}});
+  return tokenizer.encode(text);
+}
+
+void run(const Options& options) {
+  options.machine.choose_isa();
+  const io::ModelFiles files = io::open_model(options.model);
+  const model::Tokenizer tokenizer(files.tokenizer);
+  const std::vector<model::TokenId> prompt = prompt_tokens(options, tokenizer);
+  const std::size_t limit = options.ctx > 0 ? options.ctx : files.config.max_context;
+  if (prompt.empty()) fail_usage("the prompt is empty and this model's tokenizer adds no token");
+  if (limit > files.config.max_context || prompt.size() >= limit) {
+    fail_usage("a prompt of {} tokens in a context of {}: the model takes at most {}",
+               prompt.size(), limit, files.config.max_context);
+  }
+  const std::size_t tokens = std::min(options.tokens, limit - prompt.size());
+
+  ThreadPool pool(options.machine.threads);
+  const model::Transformer model =
+      model::load_transformer(files, model::load_shared(files, pool), pool);
+  model::KvCache cache(files.config, prompt.size() + tokens);
+  model::Sampler sampler(options.sampler);
+  Matrix logits(1, files.config.vocab);
+  Stream stream(tokenizer);
+
+  const Clock::time_point prompt_start = Clock::now();
+  const Matrix states = model::forward(model, prompt, cache, pool);
+  model::logits(model, states.view().row_range(prompt.size() - 1, prompt.size()), logits, pool);
+  const double prompt_seconds = seconds_since(prompt_start);
+
+  const Clock::time_point start = Clock::now();
+  const auto& stop = files.tokenizer.stop;
+  std::size_t generated = 0, steps = 0;
+  double bytes = 0;
+  while (generated < tokens) {
+    const model::TokenId next = sampler.pick(logits.row(0));
+    if (std::find(stop.begin(), stop.end(), next) != stop.end()) break;
+    stream.push(next);
+    if (++generated == tokens) break;
+    bytes += static_cast<double>(evaluate::weight_bytes(model) + cache.bytes());
+    const Matrix state = model::forward(model, {&next, 1}, cache, pool);
+    model::logits(model, state, logits, pool);
+    ++steps;
+  }
+  const double seconds = seconds_since(start);
+  stream.finish();
+  fmt::print(stderr, "prompt: {} tokens, {:.1f} tokens/s\n", prompt.size(),
+             static_cast<double>(prompt.size()) / prompt_seconds);
+  fmt::print(stderr, "generated: {} tokens", generated);
+  if (steps > 0) {
+    fmt::print(stderr, ", {:.1f} tokens/s, {:.1f} GB/s", static_cast<double>(steps) / seconds,
+               1e-9 * bytes / seconds);
+  }
+  fmt::print(stderr, "\n");
+}
+
+}  // namespace
+
+void add_run(CLI::App& app) {
+  CLI::App* const command = app.add_subcommand("run", "Generate text, streamed");
+  const auto options = std::make_shared<Options>();
+  command->add_option("MODEL", options->model, "A Hugging Face directory or a .gguf file")
+      ->required();
+  command->add_option("-p,--prompt", options->prompt, "The prompt")->required();
+  command->add_option("-n,--tokens", options->tokens, "Tokens to generate at most")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  command->add_flag("--chat", options->chat,
+                    "Put the prompt into the model's own chat template (ChatML or Llama 3's)");
+  command->add_option("--temperature", options->sampler.temperature, "0: always the likeliest")
+      ->check(CLI::Range(0.0, 100.0))
+      ->capture_default_str();
+  command->add_option("--top-k", options->sampler.top_k, "Of the k likeliest only; 0: all")
+      ->capture_default_str();
+  command
+      ->add_option("--top-p", options->sampler.top_p,
+                   "Of the likeliest that make up this probability")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  command->add_option("--seed", options->sampler.seed, "Seed of the sampling")
+      ->capture_default_str();
+  command->add_option("--ctx", options->ctx, "Tokens of context; 0: as many as the model takes")
+      ->capture_default_str();
+  options->machine.add_flags(*command);
+  command->footer(
+      "Examples:\n"
+      "  squish run model.gguf -p 'The capital of France is'\n"
+      "  squish run model.gguf --chat -p 'Why is the sky blue?' --temperature 0.7 --top-p 0.9");
+  command->callback([options] { run(*options); });
+}
+
+}  // namespace squish::apps
