@@ -10,6 +10,7 @@
 #include "squish/evaluate/throughput.h"
 #include "squish/model/sampler.h"
 #include "squish/model/transformer.h"
+#include "squish/model/unicode.h"
 
 namespace squish::apps {
 namespace {
@@ -21,64 +22,42 @@ struct Options {
   std::string model, prompt;
   std::size_t tokens = 256, ctx = 0;
   model::SamplerOptions sampler;
-  bool chat = false;
 };
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-/// Bytes of `text` that are not the start of a longer UTF-8 character.
-std::size_t whole_characters(std::string_view text) {
-  for (std::size_t back = 1; back <= std::min<std::size_t>(3, text.size()); ++back) {
-    const auto byte = static_cast<unsigned char>(text[text.size() - back]);
-    if ((byte & 0xC0) == 0x80) continue;  // inside a character: look for its first byte
-    const std::size_t length = byte >= 0xF0 ? 4 : byte >= 0xE0 ? 3 : byte >= 0xC0 ? 2 : 1;
-    return length > back ? text.size() - back : text.size();
-  }
-  return text.size();
-}
-
-/// Prints the text of a growing list of tokens, never part of a character.
+/// Prints the text of successive tokens, never part of a character.
 class Stream {
  public:
   explicit Stream(const model::Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
 
   void push(model::TokenId token) {
-    tokens_.push_back(token);
-    print(whole_characters(tokenizer_.decode(tokens_)));
+    held_ += tokenizer_.piece(token);
+    print(model::printable_length(held_));
   }
   void finish() {
-    print(std::string::npos);
+    print(held_.size());
     fmt::print("\n");
   }
 
  private:
-  void print(std::size_t end) {
-    const std::string text = tokenizer_.decode(tokens_).substr(0, end);
-    if (text.size() <= printed_) return;
-    fmt::print("{}", text.substr(printed_));
+  void print(std::size_t bytes) {
+    fmt::print("{}", std::string_view(held_).substr(0, bytes));
     std::fflush(stdout);
-    printed_ = text.size();
+    held_.erase(0, bytes);
   }
 
   const model::Tokenizer& tokenizer_;
-  std::vector<model::TokenId> tokens_;
-  std::size_t printed_ = 0;  // bytes
+  std::string held_;  // not printed yet
 };
-
-std::vector<model::TokenId> prompt_tokens(const Options& options,
-                                          const model::Tokenizer& tokenizer) {
-  if (!options.chat) return tokenizer.encode(options.prompt);
-  const std::string text = model::apply_chat_template(tokenizer.data(), {{"user", options.prompt}});
-  return tokenizer.encode(text);
-}
 
 void run(const Options& options) {
   options.machine.choose_isa();
   const io::ModelFiles files = io::open_model(options.model);
   const model::Tokenizer tokenizer(files.tokenizer);
-  const std::vector<model::TokenId> prompt = prompt_tokens(options, tokenizer);
+  const std::vector<model::TokenId> prompt = tokenizer.encode(options.prompt);
   const std::size_t limit = options.ctx > 0 ? options.ctx : files.config.max_context;
   if (prompt.empty()) fail_usage("the prompt is empty and this model's tokenizer adds no token");
   if (limit > files.config.max_context || prompt.size() >= limit) {
@@ -137,8 +116,6 @@ void add_run(CLI::App& app) {
   command->add_option("-n,--tokens", options->tokens, "Tokens to generate at most")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
-  command->add_flag("--chat", options->chat,
-                    "Put the prompt into the model's own chat template (ChatML or Llama 3's)");
   command->add_option("--temperature", options->sampler.temperature, "0: always the likeliest")
       ->check(CLI::Range(0.0, 100.0))
       ->capture_default_str();
@@ -157,7 +134,7 @@ void add_run(CLI::App& app) {
   command->footer(
       "Examples:\n"
       "  squish run model.gguf -p 'The capital of France is'\n"
-      "  squish run model.gguf --chat -p 'Why is the sky blue?' --temperature 0.7 --top-p 0.9");
+      "  squish run model.gguf -p 'Why is the sky blue?' --temperature 0.7 --top-p 0.9");
   command->callback([options] { run(*options); });
 }
 

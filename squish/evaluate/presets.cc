@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "squish/base/error.h"
-#include "squish/quant/quantizer.h"
 
 namespace squish::evaluate {
 
@@ -23,12 +22,7 @@ std::vector<quant::Spec> preset_specs(Preset preset) {
   for (const char* const text : {"int4:sym=0,g=64", "int4:sym=0,g=64,clip=mse", "int4:sym=1,g=64",
                                  "vptq:v=8,k=16,r=4", "vptq:v=8,k=256,r=16", aqlm, "quip:form=gain",
                                  "quip:bits=2", "quip:bits=3", "quip:bits=4"}) {
-    // Until every method of the table has landed.
-    const std::string_view method = std::string_view(text).substr(0, 4);
-    if (std::any_of(quant::methods().begin(), quant::methods().end(),
-                    [&](const quant::Method& m) { return m.name == method; })) {
-      specs.push_back(quant::Spec::parse(text));
-    }
+    specs.push_back(quant::Spec::parse(text));
   }
   return specs;
 }

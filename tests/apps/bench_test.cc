@@ -98,15 +98,18 @@ TEST_F(Bench, TheFileHasTheFieldsOfTheSchema) {
   }
 }
 
-TEST_F(Bench, StandardOutputHoldsTheTableAloneAndOnlyIfAsked) {
+TEST_F(Bench, StandardOutputHoldsTheTableAndOnlyIfAsked) {
   const std::vector<std::string> arguments = {"bench", "--methods", "int4:g=32", "--output", "r"};
   EXPECT_EQ(squish(arguments).out, "");
   std::vector<std::string> with_table = arguments;
   with_table.push_back("--markdown");
   const std::string table = squish(with_table).out;
   std::istringstream lines(table);
-  std::string title, line;
+  std::string caption, empty, title, line;
+  std::getline(lines, caption);
+  std::getline(lines, empty);
   std::getline(lines, title);
+  EXPECT_THAT(caption, HasSubstr("64 x 64, i.i.d. N(0, 0.02²), seed 42; "));
   EXPECT_EQ(std::regex_replace(title, std::regex(" +"), " "),
             "| Method | BPW nominal | BPW stored | SNR (dB) | Compress (ms) | Decompress (ms) | "
             "Backend |");
