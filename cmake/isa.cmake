@@ -19,7 +19,4 @@ function(squish_add_isa_sources target)
     target_link_libraries(${library} PRIVATE squish_flags)
     target_sources(${target} PRIVATE $<TARGET_OBJECTS:${library}>)
   endforeach()
-  # The loops want fused multiply-add where the set has it. As a property of the sources, because
-  # a target's own options stand before those of squish_flags, which would win.
-  set_source_files_properties(${ARGN} PROPERTIES COMPILE_OPTIONS -ffp-contract=fast)
 endfunction()

@@ -13,8 +13,9 @@
 namespace squish::quant {
 namespace {
 
-constexpr std::size_t kChunk = 1024;  // vectors a task
-constexpr std::size_t kBatch = 64;    // vectors searched side by side within one
+constexpr std::size_t kChunk = 1024;     // vectors a task
+constexpr std::size_t kMostSums = 4096;  // of entries, one of each book, that are all searched
+constexpr std::size_t kBatch = 64;       // vectors searched side by side within one
 // Codebooks are trained on this many vectors or, where books are large, on so many per entry.
 constexpr std::size_t kTrainLeast = 131072, kTrainPerEntry = 16;
 constexpr int kFullRounds = 2;  // alternations on the whole matrix after those on the sample
@@ -237,10 +238,53 @@ class BatchSearch {
   std::vector<SearchTable> tables_;
 };
 
+/// The number of sums of entries, one of each book; anything above kMostSums stands for more.
+std::size_t count_sums(std::span<const Codebook> books) {
+  std::size_t sums = 1;
+  for (const Codebook& book : books) sums *= sums > kMostSums ? 1 : book.size;
+  return sums;
+}
+
+/// The best codes of every vector, found among all `count` sums of entries.
+double search_sums(const VectorSet& set, std::span<const Codebook> books, std::size_t count,
+                   Codes& codes, ThreadPool& pool) {
+  Codebook sums(set.dim, count);
+  for (std::size_t s = 0; s < count; ++s) {
+    std::size_t digits = s;
+    for (const Codebook& book : books) {
+      for (std::size_t d = 0; d < set.dim; ++d) sums[s][d] += book[digits % book.size][d];
+      digits /= book.size;
+    }
+  }
+  Codes nearest(set.size());
+  assign(set, sums, nearest, pool);
+  std::vector<double> errors((set.size() + kChunk - 1) / kChunk);
+  parallel_for(pool, set.size(), kChunk, [&](std::size_t begin, std::size_t end) {
+    for (std::size_t i = begin; i < end; ++i) {
+      std::uint32_t digits = nearest[i];
+      for (std::size_t m = 0; m < books.size(); ++m) {
+        const auto size = static_cast<std::uint32_t>(books[m].size);
+        codes[i * books.size() + m] = digits % size;
+        digits /= size;
+      }
+      float square = 0;
+      for (std::size_t d = 0; d < set.width(i); ++d) {
+        const float difference = set[i][d] - sums[nearest[i]][d];
+        square += difference * difference;
+      }
+      errors[begin / kChunk] += double{set.weights[i]} * square;
+    }
+  });
+  return std::accumulate(errors.begin(), errors.end(), 0.0);
+}
+
 }  // namespace
 
 double beam_search(const VectorSet& set, std::span<const Codebook> books, std::size_t beam,
                    bool restart, Codes& codes, ThreadPool& pool) {
+  if (const std::size_t sums = count_sums(books); beam > 1 && sums <= kMostSums) {
+    return search_sums(set, books, sums, codes, pool);
+  }
   const BatchSearch whole(books, set.dim, beam), shorter(books, set.short_dim, beam);
   std::vector<double> errors((set.size() + kChunk - 1) / kChunk);
   parallel_for(pool, set.size(), kChunk, [&](std::size_t begin, std::size_t end) {

@@ -42,7 +42,8 @@ struct AdditiveCode {
 
 /// The codes of every vector by beam search: book by book, each hypothesis tries all entries in
 /// place of its own and the best `beam` are kept. The search starts from `codes`, and then never
-/// makes a vector worse, or from nothing (`restart`). Returns the weighted squared error.
+/// makes a vector worse, or from nothing (`restart`). Where there are few sums of entries and
+/// `beam` is above 1, all sums are tried instead. Returns the weighted squared error.
 double beam_search(const VectorSet& set, std::span<const Codebook> books, std::size_t beam,
                    bool restart, Codes& codes, ThreadPool& pool);
 

@@ -115,24 +115,6 @@ void choose_seeds(const VectorSet& set, const CounterRng& rng, ThreadPool& pool,
   }
 }
 
-/// Nearest entries of all vectors; true if any code changed.
-bool assign(const VectorSet& set, const Codebook& book, Codes& codes, ThreadPool& pool) {
-  const SearchTable table(book, set.dim), short_table(book, set.short_dim);
-  std::vector<char> changed((set.size() + kChunk - 1) / kChunk);
-  parallel_for(pool, set.size(), kChunk, [&](std::size_t begin, std::size_t end) {
-    std::vector<std::uint32_t> index(end - begin);
-    std::vector<float> score(end - begin);
-    const std::size_t cut = std::clamp(set.short_begin, begin, end);
-    nearest_ops().nearest(set[begin], set.dim, cut - begin, table.view(), index.data(),
-                          score.data());
-    nearest_ops().nearest(set[cut], set.dim, end - cut, short_table.view(),
-                          index.data() + (cut - begin), score.data() + (cut - begin));
-    changed[begin / kChunk] = !std::equal(index.begin(), index.end(), codes.begin() + begin);
-    std::copy(index.begin(), index.end(), codes.begin() + begin);
-  });
-  return std::any_of(changed.begin(), changed.end(), [](char c) { return c != 0; });
-}
-
 }  // namespace
 
 SearchTable::SearchTable(const Codebook& book, std::size_t width)
@@ -148,6 +130,23 @@ SearchTable::SearchTable(const Codebook& book, std::size_t width)
     }
     half_norms_[c] = 0.5f * norm;
   }
+}
+
+bool assign(const VectorSet& set, const Codebook& book, Codes& codes, ThreadPool& pool) {
+  const SearchTable table(book, set.dim), short_table(book, set.short_dim);
+  std::vector<char> changed((set.size() + kChunk - 1) / kChunk);
+  parallel_for(pool, set.size(), kChunk, [&](std::size_t begin, std::size_t end) {
+    std::vector<std::uint32_t> index(end - begin);
+    std::vector<float> score(end - begin);
+    const std::size_t cut = std::clamp(set.short_begin, begin, end);
+    nearest_ops().nearest(set[begin], set.dim, cut - begin, table.view(), index.data(),
+                          score.data());
+    nearest_ops().nearest(set[cut], set.dim, end - cut, short_table.view(),
+                          index.data() + (cut - begin), score.data() + (cut - begin));
+    changed[begin / kChunk] = !std::equal(index.begin(), index.end(), codes.begin() + begin);
+    std::copy(index.begin(), index.end(), codes.begin() + begin);
+  });
+  return std::any_of(changed.begin(), changed.end(), [](char c) { return c != 0; });
 }
 
 void remainder(const VectorSet& set, std::span<const Codebook> books, const Codes& codes,

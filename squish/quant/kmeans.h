@@ -51,6 +51,9 @@ class SearchTable {
 /// The codes of additive quantisation: vector i is the sum over books m of entry codes[i * M + m].
 using Codes = std::vector<std::uint32_t>;
 
+/// The nearest entry of every vector; true if any code changed.
+bool assign(const VectorSet& set, const Codebook& book, Codes& codes, ThreadPool& pool);
+
 /// x - sum of the coded entries, of all books but `skip`; `out` has set.dim floats.
 void remainder(const VectorSet& set, std::span<const Codebook> books, const Codes& codes,
                std::size_t i, std::size_t skip, float* out);
