@@ -45,6 +45,7 @@ int run(int argc, char** argv) {
   add_bench(app);
   add_eval(app);
   add_run(app);
+  add_inspect(app);
   add_methods(app);
 
   try {

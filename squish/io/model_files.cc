@@ -11,6 +11,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
+/// False on any failure: opening the path as a file then says what is wrong.
+bool opens_as_directory(const fs::path& path) {
+  std::error_code ignored;
+  return fs::is_directory(path, ignored);
+}
+
 std::uint64_t total_bytes(const TensorTable& table) {
   std::uint64_t total = 0;
   for (const MappedFile& file : table.files) total += file.bytes().size();
@@ -54,7 +60,7 @@ ModelFiles open_hf_directory(const fs::path& path) {
 /// The container alone, tensors under the file's own names.
 ModelFiles open_container(const fs::path& path) {
   ModelFiles model;
-  if (fs::is_directory(path)) {
+  if (opens_as_directory(path)) {
     model.container = "safetensors";
     model.table = read_safetensors_directory(path);
   } else if (path.extension() == ".safetensors") {
@@ -87,8 +93,7 @@ std::string_view to_string(Family family) {
 }
 
 ModelFiles open_model(const fs::path& path) {
-  if (!fs::exists(path)) fail("{}: no such file or directory", path.string());
-  ModelFiles model = fs::is_directory(path) ? open_hf_directory(path) : open_gguf(path);
+  ModelFiles model = opens_as_directory(path) ? open_hf_directory(path) : open_gguf(path);
   model.path = path;
   model.file_bytes = total_bytes(model.table);
   return model;

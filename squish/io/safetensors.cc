@@ -138,9 +138,10 @@ void read_safetensors(const std::filesystem::path& path, TensorTable& table) {
 TensorTable read_safetensors_directory(const std::filesystem::path& directory) {
   TensorTable table;
   const auto index = directory / "model.safetensors.index.json";
-  if (!std::filesystem::exists(index)) {
+  std::error_code ignored;  // what cannot be seen counts as missing
+  if (!std::filesystem::exists(index, ignored)) {
     const auto single = directory / "model.safetensors";
-    if (!std::filesystem::exists(single)) {
+    if (!std::filesystem::exists(single, ignored)) {
       fail("{}: neither model.safetensors nor model.safetensors.index.json is there",
            directory.string());
     }
