@@ -17,10 +17,9 @@ constexpr std::size_t kChunk = 1024;     // vectors a task
 constexpr std::size_t kMostSums = 4096;  // of entries, one of each book, that are all searched
 constexpr std::size_t kBatch = 64;       // vectors searched side by side within one
 // Codebooks are trained on this many vectors or, where books are large, on so many per entry.
-constexpr std::size_t kTrainLeast = 131072, kTrainPerEntry = 16;
-constexpr int kFullRounds = 2;  // alternations on the whole matrix after those on the sample
-constexpr int kSweeps = 2;      // over the books, in each least-squares fit
-constexpr int kHalfTop = 13;    // the largest scale is stored as 2^13 to 2^14
+constexpr std::size_t kTrainLeast = 32768, kTrainPerEntry = 8;
+constexpr int kSweeps = 2;    // over the books, in each least-squares fit
+constexpr int kHalfTop = 13;  // the largest scale is stored as 2^13 to 2^14
 
 /// The matrix as vectors of line / scale; a vector's weight is its scale squared, so that errors
 /// count as they do in the matrix. Relative to the largest scale: the squares stay in range.
@@ -331,8 +330,8 @@ AdditiveCode additive_encode(ConstMatrixView weights, const VectorLayout& layout
     refit_scales(all, code.books, code.codes, code.scales, pool);
     if (options.half_scales) round_scales(code.scales, code.gain);
   };
-  for (int round = 0; round < kFullRounds && options.rounds > 0; ++round) {
-    beam_search(all, code.books, options.beam, round == 0, code.codes, pool);
+  if (options.rounds > 0) {  // once more, now on the whole matrix
+    beam_search(all, code.books, options.beam, true, code.codes, pool);
     refit_codebooks(all, code.books, code.codes, pool);
     refit_all_scales();
     all = normalise(weights, layout, code.scales, pool);

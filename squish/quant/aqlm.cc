@@ -17,7 +17,7 @@
 //     re-seeded, where theirs keep their old value;
 //   - with H = identity the groups of a row are independent, so that the beam (8, as in the paper;
 //     their code's default is 1) is spent on each group alone;
-//   - of a large matrix a sample of groups is trained on, then all of it twice.
+//   - of a large matrix a sample of groups is trained on, then all of it once more.
 #include <algorithm>
 #include <cstring>
 

@@ -30,7 +30,8 @@
 namespace squish::quant {
 namespace {
 
-constexpr std::size_t kBeam = 8;      // main centroids that are tried with every residual
+// Main centroids that are tried with every residual, where k * r is too large to try all pairs.
+constexpr std::size_t kBeam = 8;
 constexpr double kTolerance = 0.001;  // relative gain below which the refinement stops
 
 struct Layout : VectorLayout {
