@@ -8,6 +8,7 @@
 #include "apps/commands.h"
 #include "squish/base/error.h"
 #include "squish/evaluate/throughput.h"
+#include "squish/model/chat_template.h"
 #include "squish/model/sampler.h"
 #include "squish/model/transformer.h"
 #include "squish/model/unicode.h"
@@ -22,6 +23,7 @@ struct Options {
   std::string model, prompt;
   std::size_t tokens = 256, ctx = 0;
   model::SamplerOptions sampler;
+  bool chat = false;
 };
 
 double seconds_since(Clock::time_point start) {
@@ -53,11 +55,19 @@ class Stream {
   std::string held_;  // not printed yet
 };
 
+std::vector<model::TokenId> prompt_tokens(const Options& options,
+                                          const model::Tokenizer& tokenizer) {
+  if (!options.chat) return tokenizer.encode(options.prompt);
+  // The template writes BOS itself.
+  return tokenizer.encode(model::apply_chat_template(tokenizer.data(), {{"user", options.prompt}}),
+                          /*add_special=*/false);
+}
+
 void run(const Options& options) {
   options.machine.choose_isa();
   const io::ModelFiles files = io::open_model(options.model);
   const model::Tokenizer tokenizer(files.tokenizer);
-  const std::vector<model::TokenId> prompt = tokenizer.encode(options.prompt);
+  const std::vector<model::TokenId> prompt = prompt_tokens(options, tokenizer);
   const std::size_t limit = options.ctx > 0 ? options.ctx : files.config.max_context;
   if (prompt.empty()) fail_usage("the prompt is empty and this model's tokenizer adds no token");
   if (limit > files.config.max_context || prompt.size() >= limit) {
@@ -116,6 +126,8 @@ void add_run(CLI::App& app) {
   command->add_option("-n,--tokens", options->tokens, "Tokens to generate at most")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
+  command->add_flag("--chat", options->chat,
+                    "Put the prompt into the model's own chat template (ChatML or Llama 3's)");
   command->add_option("--temperature", options->sampler.temperature, "0: always the likeliest")
       ->check(CLI::Range(0.0, 100.0))
       ->capture_default_str();
@@ -134,7 +146,7 @@ void add_run(CLI::App& app) {
   command->footer(
       "Examples:\n"
       "  squish run model.gguf -p 'The capital of France is'\n"
-      "  squish run model.gguf -p 'Why is the sky blue?' --temperature 0.7 --top-p 0.9");
+      "  squish run model.gguf --chat -p 'Why is the sky blue?' --temperature 0.7 --top-p 0.9");
   command->callback([options] { run(*options); });
 }
 

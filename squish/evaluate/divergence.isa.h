@@ -6,8 +6,8 @@
 namespace squish::evaluate {
 
 struct DivergenceOps {
-  /// Zero if every element is finite, NaN otherwise.
-  float (*finite)(const float* x, std::size_t n);
+  /// Whether every element is finite.
+  bool (*finite)(const float* x, std::size_t n);
   /// Sum of p[i] * ((a[i] - a_shift) - (b[i] - b_shift)), in double.
   double (*weighted_difference)(const float* p, const float* a, double a_shift, const float* b,
                                 double b_shift, std::size_t n);

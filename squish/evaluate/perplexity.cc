@@ -40,7 +40,7 @@ struct Distribution {
 /// `scaled` receives exp(logit - largest).
 Distribution distribution(std::span<const float> logits, std::span<float> scaled) {
   Distribution result;
-  result.finite = divergence_ops().finite(logits.data(), logits.size()) == 0;
+  result.finite = divergence_ops().finite(logits.data(), logits.size());
   if (!result.finite) return result;
   const float largest = linalg::vector_ops().max(logits.data(), logits.size());
   result.likeliest =
