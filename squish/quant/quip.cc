@@ -16,7 +16,8 @@
 //   signs_out  s_out, one bit a row
 //   scale      one f32
 // The paper's scale is RMS(R) over a constant; here it is refitted to the codes by least squares,
-// which costs no bits. Signs stay bits, where the paper's fine-tuning makes them f16.
+// which costs no bits, and that constant is another at 4 bits. Signs stay bits, where the paper's
+// fine-tuning makes them f16.
 //
 // form=gain is the original Squish benchmark's variant: a vector is a line (one of 256, u8 each in
 // `codes`) and a signed f16 in `gain`, the projection onto it in units of `scale`, which is RMS(R).
@@ -57,13 +58,20 @@ struct Layout {
   std::size_t vectors() const { return rows * row_vectors; }
   std::size_t stride() const { return 8 * row_vectors; }  // of the rotated matrix
   std::size_t code_bytes() const { return vectors() * (gain ? 1 : 2); }
-  std::size_t residual_bytes() const { return vectors() * static_cast<std::size_t>(bits - 2); }
+  /// The other section that vectors have.
+  const char* second_name() const { return gain ? "gain" : "residual"; }
+  std::size_t second_bytes() const {
+    return vectors() * (gain ? 2 : static_cast<std::size_t>(bits - 2));
+  }
   /// Rows that one chunk of work takes: small matrices stay on one thread.
   std::size_t grain() const { return std::max<std::size_t>(1, 16384 / stride()); }
 };
 
-// Units of the codebooks: RMS(R) / scale, and the residual's magnification (methods.md 4.1, 4.3).
-double unit_rms(std::int64_t bits) { return bits == 3 ? 0.98 : 1.03; }
+/// RMS(R) in the units of the codebooks before the refit. The reference's at 2 and 3 bits, which
+/// are the best on Gaussian weights; at 4 bits it has 1.03, which loses 0.4 dB to points out of
+/// reach.
+double unit_rms(std::int64_t bits) { return bits == 2 ? 1.03 : bits == 3 ? 0.98 : 0.92; }
+/// rho, a constant of the format.
 float magnification(std::int64_t bits) { return bits == 3 ? 2.04f : 3.45f; }
 
 Bytes random_signs(std::size_t n, const EncodeContext& context, const char* side) {
@@ -183,7 +191,7 @@ double refit(ConstMatrixView rotated, const Layout& layout, const Bytes& codes,
     xq += sums[2 * i];
     qq += sums[2 * i + 1];
   }
-  return xq / qq;  // E8P has no zero, so that qq > 0
+  return xq / qq;  // qq > 0: no sum of points is the origin
 }
 
 Packed encode(ConstMatrixView weights, const Spec& spec, const EncodeContext& context) {
@@ -209,7 +217,7 @@ Packed encode(ConstMatrixView weights, const Spec& spec, const EncodeContext& co
   Hadamard(layout.rows).rotate_columns(rotated, diagonal(signs_out, layout.rows, 1), pool);
 
   Bytes codes(layout.code_bytes());
-  Bytes second(layout.gain ? 2 * layout.vectors() : layout.residual_bytes());
+  Bytes second(layout.second_bytes());
   parallel_for(pool, layout.rows, layout.grain(), [&](std::size_t begin, std::size_t end) {
     const std::size_t first = begin * layout.row_vectors, count = end * layout.row_vectors - first;
     if (layout.gain) {
@@ -222,9 +230,9 @@ Packed encode(ConstMatrixView weights, const Spec& spec, const EncodeContext& co
 
   Packed packed{spec, layout.rows, layout.cols, {}};
   packed.sections.push_back({"codes", Part::indices, std::move(codes)});
-  if (layout.gain) packed.sections.push_back({"gain", Part::scales, std::move(second)});
-  if (layout.residual_bytes() > 0) {
-    packed.sections.push_back({"residual", Part::indices, std::move(second)});
+  if (layout.second_bytes() > 0) {
+    packed.sections.push_back(
+        {layout.second_name(), layout.gain ? Part::scales : Part::indices, std::move(second)});
   }
   packed.sections.push_back({"signs_in", Part::other, std::move(signs_in)});
   packed.sections.push_back({"signs_out", Part::other, std::move(signs_out)});
@@ -237,12 +245,10 @@ Packed encode(ConstMatrixView weights, const Spec& spec, const EncodeContext& co
 
 void decode(const Packed& packed, MatrixView out, ThreadPool& pool) {
   const Layout layout(packed.spec, packed.rows, packed.cols);
-  static const Bytes kNone;
   const Bytes& codes = packed.section("codes", layout.code_bytes());
-  const Bytes& second = layout.gain ? packed.section("gain", 2 * layout.vectors())
-                        : layout.residual_bytes() > 0
-                            ? packed.section("residual", layout.residual_bytes())
-                            : kNone;
+  const Bytes& second = layout.second_bytes() == 0
+                            ? codes  // unused
+                            : packed.section(layout.second_name(), layout.second_bytes());
   const Bytes& signs_in = packed.section("signs_in", packed_bytes(layout.cols, 1));
   const Bytes& signs_out = packed.section("signs_out", packed_bytes(layout.rows, 1));
   float scale = 0;

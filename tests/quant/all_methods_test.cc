@@ -55,7 +55,7 @@ const std::vector<Case> kCases = {
     {"aqlm:m=1,b=6,g=5", 5.95, 6.2},
     {"quip", 10.3, 10.55},
     {"quip:bits=3", 15.2, 15.45},
-    {"quip:bits=4", 20.0, 20.5},
+    {"quip:bits=4", 20.45, 20.85},
     {"quip:form=gain", 6.2, 6.4},
 };
 
