@@ -32,7 +32,7 @@ namespace {
 
 // Main centroids that are tried with every residual, where k * r is too large to try all pairs.
 constexpr std::size_t kBeam = 8;
-constexpr double kTolerance = 0.001;  // relative gain below which the refinement stops
+constexpr double kTolerance = 0.003;  // relative gain below which the refinement stops
 
 struct Layout : VectorLayout {
   std::size_t main, residual;

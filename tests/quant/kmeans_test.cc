@@ -204,13 +204,13 @@ TEST(KMeans, FindsSeparateClustersAndTheirWeightedMeans) {
 
 TEST(KMeans, ReachesTheKnownDistortionOfANormalSource) {
   // Max, "Quantizing for minimum distortion" (1960): 4 levels leave 0.1175, 16 levels 0.009497.
-  const VectorSet set = gaussian_set(100'000, 1, 2);
-  const double n = 1e5;
+  const VectorSet set = gaussian_set(30'000, 1, 2);
+  const double n = 3e4;
   ThreadPool pool(2);
   const double four = distortion(set, kmeans(set, 4, 100, CounterRng(1, "k"), pool)) / n;
-  EXPECT_NEAR(four, 0.1175, 0.0015);
+  EXPECT_NEAR(four, 0.1175, 0.003);
   const double sixteen = distortion(set, kmeans(set, 16, 100, CounterRng(1, "k"), pool)) / n;
-  EXPECT_NEAR(sixteen, 0.0095, 0.0006);
+  EXPECT_NEAR(sixteen, 0.0095, 0.0007);
 }
 
 TEST(KMeans, KeepsDistinctVectorsWhereTheyAreFew) {
