@@ -103,6 +103,7 @@ struct Tokenizer::Impl {
   std::unordered_map<std::uint64_t, Merge> merges;  // by the ids of left and right
   std::vector<std::uint32_t> score_ranks;           // by id, where scores rank the merges
   std::size_t longest_token = 0;
+  bool spaces_within_tokens = false;  // SentencePiece: a space may merge with what is before it
   SpecialMatcher matcher;
   PreTokenizer pre_tokenizer;
 
@@ -149,7 +150,10 @@ struct Tokenizer::Impl {
     for (TokenId id = 0; id < count; ++id) {
       vocabulary[data.tokens[id]] = id;
       longest_token = std::max(longest_token, data.tokens[id].size());
+      spaces_within_tokens |= has_inner_space(data.tokens[id]);
     }
+    // Otherwise words merge alone, each once; unless merging is not all there is to it.
+    spaces_within_tokens |= data.ignore_merges || !find_token(kSpace);
     for (unsigned byte = 0; byte < 256; ++byte) {
       byte_tokens[byte] =
           find_token(byte_level() ? alphabet[byte] : fmt::format("<0x{:02X}>", byte))
@@ -179,6 +183,11 @@ struct Tokenizer::Impl {
       at += character.size();
     }
     return piece;
+  }
+
+  static bool has_inner_space(std::string_view token) {
+    while (token.starts_with(kSpace)) token.remove_prefix(kSpace.size());
+    return token.find(kSpace) != token.npos;
   }
 
   static std::string sentencepiece_piece(std::string_view token) {
@@ -324,12 +333,15 @@ struct Tokenizer::Impl {
 
   std::vector<std::string_view> words(std::string_view text) const {
     if (byte_level()) return pre_tokenizer.split(text);
-    if (!data.split_at_spaces) return {text};
     std::vector<std::string_view> out;
     while (!text.empty()) {
-      const std::string_view word = text.substr(0, text.find(kSpace, 1));
-      out.push_back(word);
-      text.remove_prefix(word.size());
+      std::size_t end = text.find(kSpace, 1);
+      while (!data.split_at_spaces && end != text.npos &&
+             (spaces_within_tokens || text.substr(0, end).ends_with(kSpace))) {
+        end = text.find(kSpace, end + 1);
+      }
+      out.push_back(text.substr(0, end));
+      text.remove_prefix(out.back().size());
     }
     return out;
   }
