@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <fstream>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "squish/base/error.h"
@@ -140,6 +141,193 @@ INSTANTIATE_TEST_SUITE_P(Tokenizers, Golden,
                          testing::Values("smollm2", "qwen2", "llama3", "llama2", "mistral",
                                          "metaspace", "scores"),
                          [](const auto& value) { return value.param; });
+
+/// A byte-level tokenizer over "a" and "b" whose merges make random tokens of what is there
+/// already.
+TokenizerData random_merges(std::uint64_t seed, std::size_t count) {
+  TokenizerData data;
+  data.kind = TokenizerData::Kind::byte_level_bpe;
+  data.source = "test";
+  data.tokens = {"a", "b"};
+  const CounterRng random(seed, "merges");
+  for (std::uint64_t i = 0; data.merges.size() < count; ++i) {
+    const auto pick = [&](std::uint64_t salt) {
+      return data.tokens[random.bits(2 * i + salt) % data.tokens.size()];
+    };
+    const std::string left = pick(0), right = pick(1);
+    if (left.size() + right.size() > 12) continue;
+    const auto known = std::find(data.tokens.begin(), data.tokens.end(), left + right);
+    if (known == data.tokens.end()) data.tokens.push_back(left + right);
+    data.merges.emplace_back(left, right);  // some twice: the last rank counts, as in Hugging Face
+  }
+  return data;
+}
+
+/// The definition: search all neighbours for the best merge, apply it, start again.
+std::vector<std::string> merge_slowly(const TokenizerData& data, const std::string& word) {
+  std::vector<std::string> symbols;
+  for (const char c : word) symbols.emplace_back(1, c);
+  for (;;) {
+    std::size_t best_rank = 0, best = symbols.size();
+    for (std::size_t i = 0; i + 1 < symbols.size(); ++i) {
+      const std::pair pair(symbols[i], symbols[i + 1]);
+      const auto found = std::find(data.merges.rbegin(), data.merges.rend(), pair);
+      const auto rank = static_cast<std::size_t>(data.merges.rend() - found);  // 0: none
+      if (rank > 0 && (best == symbols.size() || rank < best_rank)) {
+        best_rank = rank;
+        best = i;
+      }
+    }
+    if (best == symbols.size()) return symbols;
+    symbols[best] += symbols[best + 1];
+    symbols.erase(symbols.begin() + static_cast<std::ptrdiff_t>(best) + 1);
+  }
+}
+
+TEST(Tokenizer, MergesLikeTheDefinition) {
+  for (std::uint64_t seed = 0; seed < 40; ++seed) {
+    const TokenizerData data = random_merges(seed, 3 + seed);
+    const Tokenizer tokenizer(data);
+    const CounterRng random(seed, "word");
+    std::string word;
+    for (std::uint64_t i = 0; i < 120; ++i) word += random.bits(i) % 3 == 0 ? 'b' : 'a';
+    std::vector<std::string> texts;
+    for (const TokenId id : tokenizer.encode(word)) texts.push_back(data.tokens[id]);
+    EXPECT_EQ(texts, merge_slowly(data, word)) << "seed " << seed;
+  }
+}
+
+TEST(Tokenizer, OneLongWordTakesNoQuadraticTime) {
+  TokenizerData data = random_merges(1, 0);
+  std::string token = "a";
+  for (int i = 0; i < 10; ++i, token += token) {
+    data.merges.emplace_back(token, token);
+    data.tokens.push_back(token + token);
+  }
+  const auto start = std::chrono::steady_clock::now();
+  const auto ids = Tokenizer(data).encode(std::string(1 << 20, 'a'));
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  EXPECT_EQ(ids, std::vector<TokenId>(1 << 10, 11));
+  EXPECT_LT(seconds.count(), 20);  // a fraction of a second; were it quadratic, many minutes
+}
+
+/// SentencePiece style over a few letters; <0x21> is "!".
+TokenizerData small_sentencepiece() {
+  TokenizerData data;
+  data.kind = TokenizerData::Kind::sentencepiece_bpe;
+  data.source = "test";
+  data.tokens = {"<unk>", "<s>", "</s>", "<0x21>", "▁", "a", "b", "▁a", "ab", "<tool>"};
+  data.merges = {{"▁", "a"}, {"a", "b"}};
+  data.special = {{0, "<unk>", true}, {1, "<s>", true}, {2, "</s>", true}, {9, "<tool>", false}};
+  data.bos = 1;
+  data.eos = 2;
+  data.unknown = 0;
+  data.add_bos = true;
+  data.space_prefix = TokenizerData::SpacePrefix::always;
+  return data;
+}
+
+TEST(Tokenizer, AddsAndParsesSpecialTokensAsAsked) {
+  TokenizerData data = small_sentencepiece();
+  data.add_eos = true;
+  const Tokenizer tokenizer(data);
+  EXPECT_THAT(tokenizer.encode("ab"), ElementsAre(1, 7, 6, 2));
+  EXPECT_THAT(tokenizer.encode(""), ElementsAre(1, 2));
+  EXPECT_THAT(tokenizer.encode("a</s>b<tool>", false), ElementsAre(7, 2, 4, 6, 9));
+  // Not parsed, </s> is text, here unknown; a token that is no control token stays one.
+  EXPECT_THAT(tokenizer.encode("a</s>b<tool>", false, false), ElementsAre(7, 0, 6, 9));
+}
+
+TEST(Tokenizer, UnknownTextFallsBackToBytesThenToUnknown) {
+  const Tokenizer tokenizer(small_sentencepiece());
+  EXPECT_THAT(tokenizer.encode("a!!", false), ElementsAre(7, 3, 3));
+  EXPECT_THAT(tokenizer.encode("aéé!é", false), ElementsAre(7, 0, 3, 0));
+  TokenizerData data = small_sentencepiece();
+  data.unknown.reset();
+  EXPECT_THAT(Tokenizer(data).encode("aé!", false), ElementsAre(7, 3));
+}
+
+TEST(Tokenizer, DecodesToTheTextThatWasEncoded) {
+  const Tokenizer tokenizer(small_sentencepiece());
+  for (const std::string text :
+       {"", "a", " a", "  a b", "a</s>b", "</s> a", "a<s><s>  <tool> b "}) {
+    EXPECT_EQ(tokenizer.decode(tokenizer.encode(text, false), true), text);
+  }
+  EXPECT_EQ(tokenizer.decode(std::vector<TokenId>{1, 7, 2, 4, 6, 999}), "ab");
+  EXPECT_EQ(tokenizer.decode(std::vector<TokenId>{1, 7, 2, 4, 6, 999}, true), "<s>a</s>b");
+}
+
+TEST(Tokenizer, PiecesAreWhatAStreamPrints) {
+  const Tokenizer tokenizer(small_sentencepiece());
+  EXPECT_EQ(tokenizer.piece(7), " a");
+  EXPECT_EQ(tokenizer.piece(3), "!");
+  EXPECT_EQ(tokenizer.piece(9), "<tool>");
+  EXPECT_EQ(tokenizer.piece(2), "");
+  EXPECT_EQ(tokenizer.piece(999), "");
+  const Tokenizer qwen2(io::read_tokenizer(kData / "qwen2"));
+  const std::string text = "Grüße, 世界 👩‍👩‍👧";
+  std::string streamed;
+  for (const TokenId id : qwen2.encode(text)) streamed += qwen2.piece(id);
+  EXPECT_EQ(streamed, text);
+}
+
+TEST(Tokenizer, SpecialTokensTakeSpacesWhereTheySaySo) {
+  TokenizerData data = small_sentencepiece();
+  data.special[3].strip_left = true;
+  EXPECT_THAT(Tokenizer(data).encode("a \t\u3000<tool> b", false), ElementsAre(7, 9, 4, 4, 6));
+  data.special[3].strip_right = true;
+  EXPECT_THAT(Tokenizer(data).encode("a <tool> \n<tool>", false), ElementsAre(7, 9, 9));
+}
+
+std::string error_of(const TokenizerData& data) {
+  try {
+    const Tokenizer tokenizer(data);
+    return "no error";
+  } catch (const Error& error) {
+    return error.what();
+  }
+}
+
+TEST(Tokenizer, InconsistentDataIsAnError) {
+  const auto error_after = [](auto change) {
+    TokenizerData data = small_sentencepiece();
+    change(data);
+    return error_of(data);
+  };
+  EXPECT_EQ(error_after([](auto&) {}), "no error");
+  EXPECT_EQ(error_after([](auto& d) { d.kind = TokenizerData::Kind::none; }),
+            "test: there is no tokenizer");
+  EXPECT_EQ(error_after([](auto& d) { d.merges.emplace_back("a", "z"); }),
+            "test: merge 2 joins 'a' and 'z', but the vocabulary lacks 'z'");
+  EXPECT_EQ(error_after([](auto& d) { d.merges.emplace_back("a", "a"); }),
+            "test: merge 2 joins 'a' and 'a', but the vocabulary lacks 'aa'");
+  EXPECT_EQ(error_after([](auto& d) { d.special[1].id = 10; }),
+            "test: the id 10 of the special token is beyond the vocabulary of 10");
+  EXPECT_EQ(error_after([](auto& d) {
+              d.stop = {2, 1u << 31};
+            }),
+            "test: the id 2147483648 of the stop token is beyond the vocabulary of 10");
+  EXPECT_EQ(error_after([](auto& d) { d.eos = 10; }),
+            "test: the id 10 of the EOS token is beyond the vocabulary of 10");
+  EXPECT_EQ(error_after([](auto& d) { d.scores = {1, 2}; }), "test: 2 scores for 10 tokens");
+  EXPECT_EQ(error_after([](auto& d) {
+              d.scores.assign(10, 0);
+              d.scores[4] = std::numeric_limits<float>::quiet_NaN();
+            }),
+            "test: the score of token 4 is not finite");
+  EXPECT_THAT(error_after([](auto& d) { d.patterns = {"a(b"}; }),
+              HasSubstr("test: the pre-tokeniser pattern 'a(b' does not compile: missing"));
+  EXPECT_THAT(error_after([](auto& d) { d.patterns = {std::string(100'000, '(')}; }),
+              HasSubstr("does not compile"));
+}
+
+TEST(Tokenizer, APatternThatExplodesIsAnError) {
+  TokenizerData data = random_merges(1, 0);
+  data.patterns = {"(a+)+[cd]"};
+  const Tokenizer tokenizer(data);
+  EXPECT_EQ(tokenizer.encode("ab").size(), 2);
+  EXPECT_THROW(tokenizer.encode(std::string(60, 'a') + "b"), Error);
+}
 
 }  // namespace
 }  // namespace squish::model
