@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/commands.h"
+#include "squish/base/text.h"
 #include "squish/io/model_files.h"
 #include "squish/report/json.h"
 
@@ -97,7 +98,8 @@ std::string_view tokenizer_name(io::TokenizerData::Kind kind) {
 void print_text(const Summary& summary) {
   const io::ModelConfig& c = summary.files.config;
   fmt::print("{}\n", summary.files.path.string());
-  fmt::print("architecture  {} ({})\n", c.architecture.empty() ? "unknown" : c.architecture,
+  fmt::print("architecture  {} ({})\n",
+             c.architecture.empty() ? "unknown" : printable(c.architecture),
              summary.files.container);
   if (summary.unknown.empty()) {
     fmt::print("layers        {} of hidden size {}, intermediate size {}\n", c.layers, c.hidden,
@@ -110,7 +112,7 @@ void print_text(const Summary& summary) {
     fmt::print("vocabulary    {}, embeddings {}\n", c.vocab, c.tied_embeddings ? "tied" : "untied");
     fmt::print("tokenizer     {}\n", tokenizer_name(summary.files.tokenizer.kind));
   } else {
-    fmt::print("cannot be run {}\n", summary.unknown);
+    fmt::print("cannot be run {}\n", printable(summary.unknown));
   }
 
   std::size_t width = 6;
@@ -118,8 +120,9 @@ void print_text(const Summary& summary) {
   width = std::min<std::size_t>(width, 80);
   fmt::print("\n{:<{}}  type  bits    shape\n", "tensor", width);
   for (const io::Tensor* tensor : summary.tensors) {
-    fmt::print("{:<{}}  {:<4}  {:<6.4g}  {}\n", tensor->name, width, io::to_string(tensor->type),
-               type_bits(tensor->type), fmt::join(tensor->shape, " x "));
+    fmt::print("{:<{}}  {:<4}  {:<6.4g}  {}\n", printable(tensor->name), width,
+               io::to_string(tensor->type), type_bits(tensor->type),
+               fmt::join(tensor->shape, " x "));
   }
   fmt::print("\n");
   for (const auto& [type, total] : summary.by_type) {

@@ -7,6 +7,7 @@
 
 #include "apps/commands.h"
 #include "squish/base/error.h"
+#include "squish/base/text.h"
 #include "squish/base/version.h"
 #include "squish/evaluate/host.h"
 
@@ -24,7 +25,7 @@ std::string version_text() {
 int complain(int code, const std::string& sentence) {
   std::string line = sentence.substr(0, sentence.find_last_not_of('\n') + 1);
   std::replace(line.begin(), line.end(), '\n', ' ');
-  fmt::print(stderr, "squish: {}\n", line);
+  fmt::print(stderr, "squish: {}\n", printable(line));
   return code;
 }
 

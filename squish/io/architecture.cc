@@ -58,6 +58,11 @@ void check_config(const ModelConfig& c, const std::string& path) {
       fail("{}: norm epsilon, rope base and rope factor must be positive numbers", path);
     }
   }
+  if (rope.scaling == Rope::Scaling::llama3 &&
+      !(rope.low_freq_factor > 0 && rope.high_freq_factor > rope.low_freq_factor)) {
+    fail("{}: rope low_freq_factor {} and high_freq_factor {}, expected 0 < low < high", path,
+         rope.low_freq_factor, rope.high_freq_factor);
+  }
   if (!rope.frequency_divisors.empty() && rope.frequency_divisors.size() != c.head_dim / 2) {
     fail("{}: {} rope frequency factors, expected {}", path, rope.frequency_divisors.size(),
          c.head_dim / 2);

@@ -77,7 +77,8 @@ Packed quantize(ConstMatrixView weights, const Spec& spec, const EncodeContext& 
       const float w = weights(i, j);
       if (!std::isfinite(w)) fail("weight ({}, {}) is {}, expected a finite number", i, j, w);
       if (std::abs(w) > kLargestWeight) {
-        fail("weight ({}, {}) is {:g}, expected a magnitude of at most {:g}", i, j, w, kLargestWeight);
+        fail("weight ({}, {}) is {:g}, expected a magnitude of at most {:g}", i, j, w,
+             kLargestWeight);
       }
     }
   }

@@ -171,6 +171,9 @@ TEST(HfConfig, WrongFieldsAreNamed) {
       {"rope_scaling", {{"type", "su"}}, "unknown rope type 'su'"},
       {"rope_scaling", {{"type", "linear"}}, "'factor' is missing"},
       {"rope_scaling", {{"type", "linear"}, {"factor", 0}}, "must be positive"},
+      {"rope_scaling",
+       {{"rope_type", "llama3"}, {"factor", 8}, {"low_freq_factor", 4}, {"high_freq_factor", 4}},
+       "expected 0 < low < high"},
       {"rope_scaling", {{"type", "yarn"}, {"factor", 2}, {"mscale", 1}}, "not supported"}};
   for (const auto& [key, value, expected] : cases) {
     TinyModel model("llama");
