@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-./build.sh
+./build.sh release squish_app
 scripts/fetch_text.sh || true   # its sentence says what is missing; stage 2 then does without
 if model=$(scripts/fetch_model.sh); then
   exec build/release/squish bench --model-dir "$model" --markdown "$@"
