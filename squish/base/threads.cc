@@ -5,9 +5,12 @@
 #include <exception>
 #include <limits>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
+
+#include "squish/base/error.h"
 
 namespace squish {
 namespace {
@@ -25,6 +28,15 @@ struct ThreadPool::State {
   std::size_t failed_chunk = std::numeric_limits<std::size_t>::max();
   std::exception_ptr failure;
   bool stop = false;
+
+  ~State() {
+    {
+      const std::lock_guard lock(mutex);
+      stop = true;
+    }
+    wake.notify_all();
+    for (std::thread& worker : workers) worker.join();
+  }
 
   // Takes chunks until none is left. Chunks are coarse, so one lock each costs nothing.
   void work(std::unique_lock<std::mutex>& lock) {
@@ -60,19 +72,16 @@ struct ThreadPool::State {
 
 ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>()) {
   if (threads <= 0) threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-  for (int i = 1; i < threads; ++i) {
-    state_->workers.emplace_back([state = state_.get()] { state->loop(); });
+  try {
+    for (int i = 1; i < threads; ++i) {
+      state_->workers.emplace_back([state = state_.get()] { state->loop(); });
+    }
+  } catch (const std::system_error& error) {  // ~State() ends those that did start
+    fail("cannot start {} threads: {}", threads, error.code().message());
   }
 }
 
-ThreadPool::~ThreadPool() {
-  {
-    const std::lock_guard lock(state_->mutex);
-    state_->stop = true;
-  }
-  state_->wake.notify_all();
-  for (std::thread& worker : state_->workers) worker.join();
-}
+ThreadPool::~ThreadPool() = default;
 
 int ThreadPool::size() const { return static_cast<int>(state_->workers.size()) + 1; }
 

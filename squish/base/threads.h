@@ -11,6 +11,7 @@ namespace squish {
 class ThreadPool {
  public:
   /// `threads` in all, the calling one included; 0 means one per available core.
+  /// Error if the system does not give that many.
   explicit ThreadPool(int threads = 0);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;

@@ -144,6 +144,10 @@ struct Tokenizer::Impl {
     special.resize(count);
     for (const auto& entry : data.special) {
       check("special", entry.id);
+      // It is matched in valid text; what it leaves on either side must be valid too.
+      if (repair_utf8(entry.text) != entry.text) {
+        fail("{}: the text of special token {} is not valid UTF-8", data.source, entry.id);
+      }
       special[entry.id] = &entry;
     }
     vocabulary.reserve(count);

@@ -1,9 +1,13 @@
 #include "squish/base/threads.h"
 
 #include <gtest/gtest.h>
+#include <pthread.h>
 
 #include <stdexcept>
+#include <string>
 #include <vector>
+
+#include "squish/base/error.h"
 
 namespace squish {
 namespace {
@@ -41,6 +45,25 @@ TEST(ThreadPool, NestedRunsWork) {
     pool.run(8, [&](std::size_t inner) { ++count[outer * 8 + inner]; });
   });
   EXPECT_EQ(count, std::vector<int>(64, 1));
+}
+
+TEST(ThreadPool, SaysWhenTheSystemGivesNoThread) {
+  pthread_attr_t attributes;
+  ASSERT_EQ(pthread_getattr_default_np(&attributes), 0);
+  std::size_t usual = 0;
+  pthread_attr_getstacksize(&attributes, &usual);
+  pthread_attr_setstacksize(&attributes, std::size_t{1} << 46);  // more than can be mapped
+  ASSERT_EQ(pthread_setattr_default_np(&attributes), 0);
+  std::string message;
+  try {
+    ThreadPool pool(3);
+  } catch (const Error& error) {
+    message = error.what();
+  }
+  pthread_attr_setstacksize(&attributes, usual);
+  pthread_setattr_default_np(&attributes);
+  pthread_attr_destroy(&attributes);
+  EXPECT_TRUE(message.starts_with("cannot start 3 threads: ")) << message;
 }
 
 TEST(ParallelFor, CutsDependOnTheGrainAlone) {

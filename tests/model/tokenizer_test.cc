@@ -303,6 +303,9 @@ TEST(Tokenizer, InconsistentDataIsAnError) {
             "test: merge 2 joins 'a' and 'a', but the vocabulary lacks 'aa'");
   EXPECT_EQ(error_after([](auto& d) { d.special[1].id = 10; }),
             "test: the id 10 of the special token is beyond the vocabulary of 10");
+  // It would cut characters of the text in two: "\x9F" is the end of U+07DF, "\xDF\x9F".
+  EXPECT_EQ(error_after([](auto& d) { d.special[3].text = "\x9F"; }),
+            "test: the text of special token 9 is not valid UTF-8");
   EXPECT_EQ(error_after([](auto& d) {
               d.stop = {2, 1u << 31};
             }),
