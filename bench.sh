@@ -1,13 +1,18 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds, and runs the main job: every method on a synthetic matrix, then
-# on SmolLM2-135M-Instruct with WikiText-2. Arguments are passed on to `squish bench`.
+# on SmolLM2-135M-Instruct with WikiText-2. Arguments are passed on to `squish bench`; with
+# --model-dir it is that model instead.
 set -euo pipefail
-cd "$(dirname "$0")"
+root=$(cd "$(dirname "$0")" && pwd)
 
-./build.sh release squish_app
-scripts/fetch_text.sh || true   # its sentence says what is missing; stage 2 then does without
-if model=$(scripts/fetch_model.sh); then
-  exec build/release/squish bench --model-dir "$model" --markdown "$@"
+"$root/build.sh" release squish_app
+"$root/scripts/fetch_text.sh" || true   # its sentence says what is missing; stage 2 then does without
+bench=("$root/build/release/squish" bench --markdown)
+case " $* " in
+  *" --model-dir"* | *" --dry-run "*) exec "${bench[@]}" "$@" ;;
+esac
+if model=$("$root/scripts/fetch_model.sh"); then
+  exec "${bench[@]}" --model-dir "$model" "$@"
 fi
 echo "no model: stage 1 only" >&2
-exec build/release/squish bench --dry-run --markdown "$@"
+exec "${bench[@]}" --dry-run "$@"
