@@ -69,7 +69,11 @@ void run(const Options& options) {
   const model::Tokenizer tokenizer(files.tokenizer);
   const std::vector<model::TokenId> prompt = prompt_tokens(options, tokenizer);
   const std::size_t limit = options.ctx > 0 ? options.ctx : files.config.max_context;
-  if (prompt.empty()) fail_usage("the prompt is empty and this model's tokenizer adds no token");
+  if (prompt.empty()) {
+    fail_usage("{}", options.prompt.empty()
+                         ? "the prompt is empty and this model's tokenizer adds no token"
+                         : "the model's vocabulary has no token for any character of the prompt");
+  }
   if (limit > files.config.max_context || prompt.size() >= limit) {
     fail_usage("a prompt of {} tokens in a context of {}: the model takes at most {}",
                prompt.size(), limit, files.config.max_context);

@@ -53,15 +53,31 @@ void check_config(const ModelConfig& c, const std::string& path) {
          c.head_dim);
   }
   const Rope& rope = c.rope;
-  for (const double value : {c.norm_eps, rope.theta, rope.factor}) {
+  for (const double value : {c.norm_eps, rope.factor}) {
     if (!std::isfinite(value) || value <= 0) {
-      fail("{}: norm epsilon, rope base and rope factor must be positive numbers", path);
+      fail("{}: norm epsilon and rope factor must be positive numbers", path);
     }
   }
+  if (!std::isfinite(rope.theta) || rope.theta <= 1) {
+    fail("{}: rope base {}, expected a number above 1", path, rope.theta);
+  }
+  const auto ascending = [](double low, double high) {
+    return low > 0 && high > low && std::isfinite(high);
+  };
   if (rope.scaling == Rope::Scaling::llama3 &&
-      !(rope.low_freq_factor > 0 && rope.high_freq_factor > rope.low_freq_factor)) {
+      !ascending(rope.low_freq_factor, rope.high_freq_factor)) {
     fail("{}: rope low_freq_factor {} and high_freq_factor {}, expected 0 < low < high", path,
          rope.low_freq_factor, rope.high_freq_factor);
+  }
+  if (rope.scaling == Rope::Scaling::yarn) {
+    if (!ascending(rope.beta_slow, rope.beta_fast)) {
+      fail("{}: rope beta_slow {} and beta_fast {}, expected 0 < slow < fast", path, rope.beta_slow,
+           rope.beta_fast);
+    }
+    if (!std::isfinite(rope.attention_factor) || rope.attention_factor < 0) {
+      fail("{}: rope attention factor {}, expected a number from 0 on", path,
+           rope.attention_factor);
+    }
   }
   if (!rope.frequency_divisors.empty() && rope.frequency_divisors.size() != c.head_dim / 2) {
     fail("{}: {} rope frequency factors, expected {}", path, rope.frequency_divisors.size(),

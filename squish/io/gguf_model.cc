@@ -38,6 +38,10 @@ class Fields {
   std::size_t size_or(std::string_view key, std::size_t fallback) const {
     return has(key) ? size(key) : fallback;
   }
+  double real(std::string_view key) const {
+    if (!has(key)) fail("{}: the metadata lack '{}'", file_.path.string(), name(key));
+    return real_or(key, 0);
+  }
   double real_or(std::string_view key, double fallback) const {
     return file_.real_or(name(key), fallback);
   }
@@ -171,7 +175,7 @@ Architecture read_gguf_architecture(const GgufFile& file) {
     }
   }
   config.max_context = fields.size("context_length");
-  config.norm_eps = fields.real_or("attention.layer_norm_rms_epsilon", 0);
+  config.norm_eps = fields.real("attention.layer_norm_rms_epsilon");
   config.rope = parse_rope(file, fields, config.max_context);
   config.sliding_window = fields.size_or("attention.sliding_window", 0);
   config.tied_embeddings = !file.table.contains("output.weight");

@@ -88,7 +88,8 @@ Transformer load_transformer(const io::ModelFiles& files, const SharedWeights& s
   });
 }
 
-KvCache::KvCache(const io::ModelConfig& config, std::size_t capacity) : capacity_(capacity) {
+KvCache::KvCache(const io::ModelConfig& config, std::size_t capacity)
+    : capacity_(capacity), window_(config.sliding_window) {
   for (std::size_t i = 0; i < config.layers; ++i) {
     keys_.emplace_back(capacity, config.kv_heads * config.head_dim);
     values_.emplace_back(capacity, config.kv_heads * config.head_dim);
@@ -98,7 +99,7 @@ KvCache::KvCache(const io::ModelConfig& config, std::size_t capacity) : capacity
 std::size_t KvCache::bytes() const {
   std::size_t per_token = 0;
   for (const Matrix& keys : keys_) per_token += 2 * keys.cols() * sizeof(float);
-  return length_ * per_token;
+  return (window_ == 0 ? length_ : std::min(length_, window_)) * per_token;
 }
 
 /// One call of forward(): the buffers that its layers share.

@@ -61,7 +61,7 @@ class KvCache {
 
  private:
   friend class ForwardPass;
-  std::size_t length_ = 0, capacity_ = 0;
+  std::size_t length_ = 0, capacity_ = 0, window_ = 0;  // window_ 0: none
   std::vector<Matrix> keys_, values_;  // per layer: capacity x (kv_heads * head_dim)
 };
 

@@ -161,7 +161,7 @@ TEST(HfConfig, WrongFieldsAreNamed) {
       {"head_dim", 7, "expected an even number"},
       {"rms_norm_eps", 0, "must be positive"},
       {"rms_norm_eps", "1e-5", "'rms_norm_eps' must be a number"},
-      {"rope_theta", -1, "must be positive"},
+      {"rope_theta", 1, "rope base 1, expected a number above 1"},
       {"tie_word_embeddings", 1, "'tie_word_embeddings' must be true or false"},
       {"hidden_act", "gelu", "hidden_act 'gelu', expected silu"},
       {"mlp_bias", true, "mlp_bias is not supported"},
@@ -174,6 +174,12 @@ TEST(HfConfig, WrongFieldsAreNamed) {
       {"rope_scaling",
        {{"rope_type", "llama3"}, {"factor", 8}, {"low_freq_factor", 4}, {"high_freq_factor", 4}},
        "expected 0 < low < high"},
+      {"rope_scaling",
+       {{"type", "yarn"}, {"factor", 2}, {"beta_fast", 1}},
+       "rope beta_slow 1 and beta_fast 1, expected 0 < slow < fast"},
+      {"rope_scaling",
+       {{"type", "yarn"}, {"factor", 2}, {"attention_factor", -1}},
+       "rope attention factor -1"},
       {"rope_scaling", {{"type", "yarn"}, {"factor", 2}, {"mscale", 1}}, "not supported"}};
   for (const auto& [key, value, expected] : cases) {
     TinyModel model("llama");
@@ -389,11 +395,24 @@ TEST(GgufModel, MetadataThatDoNotFit) {
                 w.text("general.architecture", "llama").u32("llama.embedding_length", 0);
               }),
               HasSubstr("'llama.embedding_length' is 0, expected a positive number"));
+  EXPECT_THAT(error([](GgufWriter& w) {
+                w.text("general.architecture", "llama");
+                for (const char* key : {"embedding_length", "feed_forward_length", "block_count",
+                                        "attention.head_count", "context_length"}) {
+                  w.u32(fmt::format("llama.{}", key), 2);
+                }
+              }),
+              HasSubstr("lack 'llama.attention.layer_norm_rms_epsilon'"));
   const auto with = [&](const auto& change) {
     GgufWriter writer = model.gguf_metadata();
     change(writer);
     return gguf_error(model.add_gguf_tensors(writer).build());
   };
+  EXPECT_THAT(with([](GgufWriter& w) {
+                w.text("llama.rope.scaling.type", "yarn")
+                    .f32("llama.rope.scaling.yarn_beta_fast", std::nanf(""));
+              }),
+              HasSubstr("expected 0 < slow < fast"));
   EXPECT_THAT(with([](GgufWriter& w) { w.pair("split.count", kU16, raw<std::uint16_t>(3)); }),
               HasSubstr("one of 3 parts of a split GGUF"));
   EXPECT_EQ(with([](GgufWriter& w) { w.pair("split.count", kU16, raw<std::uint16_t>(1)); }),

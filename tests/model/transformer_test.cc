@@ -168,6 +168,11 @@ TEST(Transformer, RefusesWhatDoesNotFit) {
   EXPECT_EQ(cache.length(), 3u);
   // 2 layers, keys and values, 2 heads of 8 floats.
   EXPECT_EQ(cache.bytes(), 3u * 2 * 2 * 2 * 8 * 4);
+  io::ModelConfig windowed = model.config;
+  windowed.sliding_window = 2;  // no more than these are read
+  KvCache short_sighted(windowed, 5);
+  forward(model, three, short_sighted, pool);
+  EXPECT_EQ(short_sighted.bytes(), 2u * 2 * 2 * 2 * 8 * 4);
   cache.clear();
   EXPECT_EQ(cache.length(), 0u);
   EXPECT_EQ(forward(model, three, cache, pool).rows(), 3u);
