@@ -13,13 +13,15 @@
 namespace squish::quant {
 namespace {
 
-constexpr std::size_t kChunk = 1024;     // vectors a task
-constexpr std::size_t kMostSums = 4096;  // of entries, one of each book, that are all searched
-constexpr std::size_t kBatch = 64;       // vectors searched side by side within one
+constexpr std::size_t kChunk = 1024;      // vectors a task
+constexpr std::size_t kMostTried = 4096;  // sums of entries, one of each book, that are all tried
+constexpr std::size_t kBatch = 64;        // vectors searched side by side within one
 // Codebooks are trained on this many vectors or, where books are large, on so many per entry.
 constexpr std::size_t kTrainLeast = 32768, kTrainPerEntry = 8;
 constexpr int kSweeps = 2;    // over the books, in each least-squares fit
 constexpr int kHalfTop = 13;  // the largest scale is stored as 2^13 to 2^14
+// A refit multiplies a scale by this at most, so that no line takes f16's range from the others.
+constexpr double kMostGrowth = 1024;
 
 /// The matrix as vectors of line / scale; a vector's weight is its scale squared, so that errors
 /// count as they do in the matrix. Relative to the largest scale: the squares stay in range.
@@ -71,8 +73,11 @@ float gain_for(std::span<const float> scales) {
   return std::ldexp(1.0f, std::max(std::ilogb(largest) - kHalfTop, -126));
 }
 
-void round_scales(std::vector<float>& scales, float gain) {
+/// Rounds the scales to what f16 holds in units of the gain, which is returned.
+float round_scales(std::vector<float>& scales) {
+  const float gain = gain_for(scales);
   for (float& scale : scales) scale = gain * from_f16(to_f16(scale / gain));
+  return gain;
 }
 
 void round_codebooks(std::span<Codebook> books) {
@@ -101,7 +106,7 @@ void refit_scales(const VectorSet& set, std::span<const Codebook> books, const C
     }
     for (std::size_t line = begin; line < end; ++line) {
       const double d = dot[line - begin], s = square[line - begin];
-      if (d > 0 && s > 0) scales[line] = static_cast<float>(scales[line] * (d / s));
+      if (d > 0 && s > 0) scales[line] *= static_cast<float>(std::min(d / s, kMostGrowth));
     }
   });
 }
@@ -111,8 +116,9 @@ std::vector<Codebook> residual_kmeans(VectorSet set, const AdditiveOptions& opti
                                       const EncodeContext& context) {
   std::vector<Codebook> books;
   for (std::size_t m = 0; m < options.sizes.size(); ++m) {
-    const CounterRng rng(context.seed, fmt::format("{}/codebook/{}", context.key, m));
-    books.push_back(kmeans(set, options.sizes[m], options.iterations, rng, context.pool));
+    const std::string key = fmt::format("{}/codebook/{}", context.key, m);
+    books.push_back(
+        kmeans(set, options.sizes[m], options.iterations, context.seed, key, context.pool));
     if (m + 1 == options.sizes.size()) break;
     Codes codes(set.size());
     beam_search(set, {&books.back(), 1}, 1, true, codes, context.pool);
@@ -237,10 +243,10 @@ class BatchSearch {
   std::vector<SearchTable> tables_;
 };
 
-/// The number of sums of entries, one of each book; anything above kMostSums stands for more.
+/// The number of sums of entries, one of each book; anything above kMostTried stands for more.
 std::size_t count_sums(std::span<const Codebook> books) {
   std::size_t sums = 1;
-  for (const Codebook& book : books) sums *= sums > kMostSums ? 1 : book.size;
+  for (const Codebook& book : books) sums *= sums > kMostTried ? 1 : book.size;
   return sums;
 }
 
@@ -281,7 +287,7 @@ double search_sums(const VectorSet& set, std::span<const Codebook> books, std::s
 
 double beam_search(const VectorSet& set, std::span<const Codebook> books, std::size_t beam,
                    bool restart, Codes& codes, ThreadPool& pool) {
-  if (const std::size_t sums = count_sums(books); beam > 1 && sums <= kMostSums) {
+  if (const std::size_t sums = count_sums(books); beam > 1 && sums <= kMostTried) {
     return search_sums(set, books, sums, codes, pool);
   }
   const BatchSearch whole(books, set.dim, beam), shorter(books, set.short_dim, beam);
@@ -300,14 +306,13 @@ double beam_search(const VectorSet& set, std::span<const Codebook> books, std::s
 }
 
 AdditiveCode additive_encode(ConstMatrixView weights, const VectorLayout& layout,
-                             const AdditiveOptions& options, const EncodeContext& context) {
+                             const AdditiveOptions& asked, const EncodeContext& context) {
   ThreadPool& pool = context.pool;
+  AdditiveOptions options = asked;  // books of no more entries than vectors, for now
+  for (std::size_t& size : options.sizes) size = std::min(size, layout.size());
   AdditiveCode code;
   code.scales = root_mean_squares(weights, layout.down);
-  if (options.half_scales) {
-    code.gain = gain_for(code.scales);
-    round_scales(code.scales, code.gain);
-  }
+  if (options.half_scales) code.gain = round_scales(code.scales);
   VectorSet all = normalise(weights, layout, code.scales, pool);
 
   {
@@ -328,7 +333,7 @@ AdditiveCode additive_encode(ConstMatrixView weights, const VectorLayout& layout
   code.codes.resize(layout.size() * code.books.size());
   const auto refit_all_scales = [&] {
     refit_scales(all, code.books, code.codes, code.scales, pool);
-    if (options.half_scales) round_scales(code.scales, code.gain);
+    if (options.half_scales) code.gain = round_scales(code.scales);
   };
   if (options.rounds > 0) {  // once more, now on the whole matrix
     beam_search(all, code.books, options.beam, true, code.codes, pool);
@@ -339,6 +344,10 @@ AdditiveCode additive_encode(ConstMatrixView weights, const VectorLayout& layout
   round_codebooks(code.books);
   beam_search(all, code.books, options.beam, options.rounds == 0, code.codes, pool);
   if (options.rounds > 0) refit_all_scales();
+  for (std::size_t m = 0; m < code.books.size(); ++m) {  // the entries left over are zero
+    code.books[m].size = asked.sizes[m];
+    code.books[m].values.resize(asked.sizes[m] * layout.dim);
+  }
   return code;
 }
 

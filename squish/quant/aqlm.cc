@@ -12,16 +12,22 @@
 // As published: residual k-means as a start; then beam search over the codes and an update of
 // codebooks and scales, in turn, until the relative gain is below `tol`. It departs from the
 // authors' code in these points:
-//   - the update is least squares, codebook by codebook, instead of 100 steps of Adam;
-//   - k-means++ seeds, groups weighted by their row's scale squared (the error in W), dead entries
-//     re-seeded, where theirs keep their old value;
+//   - the update is least squares, codebook by codebook, instead of 100 steps of Adam; the scales
+//     are refitted after the rounds and once more after the last search, instead of in each round;
+//   - a row's scale starts as its root mean square instead of its norm;
+//   - k-means++ seeds, 20 iterations of Lloyd's where theirs are 100, groups weighted by their
+//     row's scale squared (the error in W), dead entries re-seeded, where theirs keep their old
+//     value;
 //   - with H = identity the groups of a row are independent, so that the beam (8, as in the paper;
-//     their code's default is 1) is spent on each group alone;
+//     their code's default is 1) is spent on each group alone, codebooks in a fixed order, where
+//     theirs is random; up to 4096 sums of entries (2^(m b)) are all tried instead, unless beam=1;
+//   - at most `rounds` alternations;
 //   - of a large matrix a sample of groups is trained on, then all of it once more.
 #include <algorithm>
 #include <cstring>
 
 #include "squish/base/bits.h"
+#include "squish/base/error.h"
 #include "squish/base/half.h"
 #include "squish/quant/additive.h"
 #include "squish/quant/registry.h"
@@ -115,6 +121,14 @@ void decode(const Packed& packed, MatrixView out, ThreadPool& pool) {
   });
 }
 
+void check(const Spec& spec) {
+  const auto m = spec.integer("m"), b = spec.integer("b"), g = spec.integer("g");
+  if (m * b > 16 * g) {
+    fail_usage("spec '{}': m * b / g = {:.4g} bits per weight, expected at most 16", spec.asked(),
+               static_cast<double>(m * b) / static_cast<double>(g));
+  }
+}
+
 double nominal_bpw(const Spec& spec, std::size_t rows, std::size_t cols) {
   const Layout layout(spec, rows, cols);
   return static_cast<double>(layout.books * layout.bits) / static_cast<double>(layout.dim);
@@ -129,11 +143,14 @@ Method aqlm_method() {
       .source = "AQLM (arXiv 2401.06118); methods.md 3",
       .keys = {integer_key("m", 2, 1, 8, "codebooks"), integer_key("b", 8, 1, 16, "bits of a code"),
                integer_key("g", 8, 1, 32, "weights of a group, along the inputs"),
-               integer_key("beam", 8, 1, 64, "hypotheses kept in the search for codes"),
+               integer_key("beam", 8, 1, 64,
+                           "hypotheses kept in the search for codes; above 1 all the same "
+                           "where 2^(m b) <= 4096: all sums are tried"),
                real_key("tol", "0.001", 0, 1, "relative gain below which the alternation stops"),
                integer_key("iters", 20, 1, 1000, "iterations of Lloyd's algorithm in the start"),
                integer_key("rounds", 30, 0, 1000,
                            "most alternations of beam search and least squares")},
+      .check = check,
       .nominal_bpw = nominal_bpw,
       .encode = encode,
       .decode = decode,

@@ -133,7 +133,6 @@ E8pTable make_e8p() {
     }
   }
   for (unsigned s = 0; s < 256; ++s) {
-    constexpr std::array<unsigned, 8> kPosition = {0, 4, 1, 5, 2, 6, 3, 7};
     const unsigned parity = static_cast<unsigned>(std::popcount(s)) % 2, even = s ^ parity;
     table.shift[s] = parity != 0 ? -0.25f : 0.25f;
     for (std::size_t i = 0; i < 8; ++i) {

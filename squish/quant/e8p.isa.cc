@@ -76,7 +76,6 @@ void best_rows(const E8pTable& table, const Floats* y, Best& best) {
 
 // The code of row `r` with the signs that suit y, in the half whose sign bytes have that parity.
 std::uint16_t code_of(const E8pTable& table, const Floats* y, std::size_t lane, int r, int parity) {
-  constexpr int kPosition[8] = {0, 4, 1, 5, 2, 6, 3, 7};  // bit of the sign byte for a coordinate
   int signs = 0, negative = 0, cheapest = 0;
   float least = 3e38f;
   for (int i = 0; i < 8; ++i) {

@@ -7,6 +7,8 @@
 namespace squish::quant {
 
 inline constexpr int kQuads = 32;
+/// Bit of the sign byte for a coordinate.
+inline constexpr int kPosition[8] = {0, 4, 1, 5, 2, 6, 3, 7};
 
 /// E8P as a product: point (a, s) = rows[a] * signs[s] + shift[s], coordinate by coordinate.
 struct E8pTable {

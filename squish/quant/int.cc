@@ -85,14 +85,15 @@ struct Grid {
   float scale = 0, zero = 0;
 };
 
-/// Rounds one group on the grid as it will be stored; returns the squared error.
-float round_on(Grid& grid, std::span<const float> w, const Layout& layout, std::uint8_t* codes) {
-  if (layout.half_scales) {
-    grid = {from_f16(to_f16(grid.scale)), from_f16(to_f16(grid.zero))};
-    if (!std::isfinite(grid.scale) || !std::isfinite(grid.zero)) {
-      fail("a group of weights needs a scale beyond the range of f16; use scale=f32");
-    }
-  }
+/// Makes the grid what will be stored; false where f16 cannot hold it.
+bool make_storable(Grid& grid, const Layout& layout) {
+  if (layout.half_scales) grid = {from_f16(to_f16(grid.scale)), from_f16(to_f16(grid.zero))};
+  return std::isfinite(grid.scale) && std::isfinite(grid.zero);
+}
+
+/// Rounds one group on the grid; returns the squared error.
+float round_on(const Grid& grid, std::span<const float> w, const Layout& layout,
+               std::uint8_t* codes) {
   return int_ops().round(w.data(), w.size(), grid.scale, grid.zero, layout.low(), layout.high(),
                          codes);
 }
@@ -135,6 +136,9 @@ Grid fit_group(std::span<const float> w, const Layout& layout, bool least_square
   std::array<float, 2> range{};
   int_ops().range(w.data(), w.size(), range.data());
   Grid best = spanning(range[0], range[1], layout);
+  if (!make_storable(best, layout)) {
+    fail("a group of weights needs a scale beyond the range of f16; use scale=f32");
+  }
   float best_error = round_on(best, w, layout, scratch.best.data());
   if (!least_squares) return best;
 
@@ -143,13 +147,12 @@ Grid fit_group(std::span<const float> w, const Layout& layout, bool least_square
     Grid grid = layout.symmetric ? spanning(share * range[0], share * range[1], layout)
                                  : spanning(middle - share * half, middle + share * half, layout);
     float previous = std::numeric_limits<float>::infinity();
-    for (int i = 0; i < kMaxRefits; ++i) {
+    for (int i = 0; i < kMaxRefits && make_storable(grid, layout); ++i) {
       const float error = round_on(grid, w, layout, scratch.trial.data());
       if (error < best_error) {
         best_error = error;
         best = grid;
-        scratch.best.swap(scratch.trial);
-        std::copy(scratch.best.begin(), scratch.best.end(), scratch.trial.begin());
+        scratch.best = scratch.trial;
       }
       if (!(error < previous) || !refit(grid, w, layout, scratch.trial.data())) break;
       previous = error;

@@ -25,10 +25,10 @@ const NearestOps& nearest_ops() {
 
 namespace {
 
-constexpr std::size_t kChunk = 1024;            // vectors a task
-constexpr std::size_t kNone = ~std::size_t{0};  // no book
-constexpr std::size_t kPart = 4096;             // least vectors summed apart
-constexpr std::size_t kMostSums = 1 << 20;      // sums kept in all, for the memory they take
+constexpr std::size_t kChunk = 1024;             // vectors a task
+constexpr std::size_t kNone = ~std::size_t{0};   // no book
+constexpr std::size_t kPart = 4096;              // least vectors summed apart
+constexpr std::size_t kMostEntrySums = 1 << 20;  // sums kept in all, for the memory they take
 // k-means++ looks at all its vectors once per seed: this many per seed, within these bounds.
 constexpr std::size_t kSeedShare = 64, kSeedLeast = 4096, kSeedMost = 131072;
 
@@ -59,7 +59,8 @@ void reseed(const VectorSet& set, std::span<Codebook> books, const Codes& codes,
       remainder(set, books, codes, i, kNone, rest.data());
       const float error =
           std::inner_product(rest.begin(), rest.begin() + set.width(i), rest.begin(), 0.0f);
-      worst[i] = {-set.weights[i] * error, i};
+      const float share = set.weights[i] * error;
+      worst[i] = {share > 0 ? -share : 0.0f, i};  // never NaN, which has no order
     }
   });
   const std::size_t count = std::min(unused.size(), worst.size());
@@ -73,8 +74,9 @@ void reseed(const VectorSet& set, std::span<Codebook> books, const Codes& codes,
   }
 }
 
-/// k-means++: each seed is drawn with probability proportional to weight times squared distance
-/// to the nearest seed so far. Returns fewer than asked where every vector is a seed.
+/// k-means++: the first seed is drawn uniformly, each further one with probability proportional to
+/// weight times squared distance to the nearest seed so far. Returns fewer than asked where every
+/// vector is a seed.
 void choose_seeds(const VectorSet& set, const CounterRng& rng, ThreadPool& pool, Codebook& book) {
   const std::size_t n = set.size(), stride = round_up(n, kSearchStep);
   AlignedVector<float> columns(set.dim * stride), distances(n, std::numeric_limits<float>::max());
@@ -165,7 +167,7 @@ void refit_codebook(const VectorSet& set, std::span<Codebook> books, const Codes
   // Parts are summed apart and then in their order, so that threads change nothing.
   const std::size_t n = set.size(), dim = set.dim;
   const std::size_t parts =
-      std::clamp<std::size_t>(n / kPart, 1, std::max<std::size_t>(1, kMostSums / book.size));
+      std::clamp<std::size_t>(n / kPart, 1, std::max<std::size_t>(1, kMostEntrySums / book.size));
   std::vector<EntrySums> sums(parts, EntrySums(dim, book.size));
   pool.run(parts, [&](std::size_t part) {
     std::vector<float> rest(dim);
@@ -197,15 +199,17 @@ void refit_codebook(const VectorSet& set, std::span<Codebook> books, const Codes
   if (!unused.empty()) reseed(set, books, codes, m, unused, pool);
 }
 
-Codebook kmeans(const VectorSet& set, std::size_t size, int iterations, const CounterRng& rng,
-                ThreadPool& pool) {
+Codebook kmeans(const VectorSet& set, std::size_t size, int iterations, std::uint64_t seed,
+                const std::string& key, ThreadPool& pool) {
   Codebook book(set.dim, size);
   if (set.size() == 0) return book;
+  const CounterRng seeds(seed, key + "/seeds");
   const std::size_t seeds_from = std::clamp(kSeedShare * size, kSeedLeast, kSeedMost);
   if (set.size() > seeds_from) {
-    choose_seeds(sample(set, seeds_from, rng), rng, pool, book);
+    const VectorSet some = sample(set, seeds_from, CounterRng(seed, key + "/sample"));
+    choose_seeds(some, seeds, pool, book);
   } else {
-    choose_seeds(set, rng, pool, book);
+    choose_seeds(set, seeds, pool, book);
   }
   Codes codes(set.size());
   for (int i = 0; i < iterations && (assign(set, book, codes, pool) || i == 0); ++i) {

@@ -2,6 +2,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "squish/base/buffer.h"
@@ -66,9 +67,10 @@ void refit_codebook(const VectorSet& set, std::span<Codebook> books, const Codes
 
 /// Weighted k-means: k-means++ seeds (Arthur and Vassilvitskii 2007; on a subset where there are
 /// many vectors), then at most `iterations` of Lloyd's, fewer once no code changes. With fewer
-/// distinct vectors than `size` the entries left over stay zero.
-Codebook kmeans(const VectorSet& set, std::size_t size, int iterations, const CounterRng& rng,
-                ThreadPool& pool);
+/// distinct vectors than `size` the entries left over stay zero. `seed` and `key` name its random
+/// streams.
+Codebook kmeans(const VectorSet& set, std::size_t size, int iterations, std::uint64_t seed,
+                const std::string& key, ThreadPool& pool);
 
 /// `count` vectors spread evenly over those of positive weight, at random within their stratum
 /// and in their order; all of these if there are no more.

@@ -42,7 +42,8 @@ struct Packed {
 };
 
 /// What encode() may use besides the weights. The bytes it returns depend on the weights, the
-/// spec, the seed and the key alone, never on the number of threads.
+/// spec, the seed, the key and the instruction set (squish/base/isa.h: sums are rounded in another
+/// order), never on the number of threads. Any machine decodes them.
 struct EncodeContext {
   ThreadPool& pool;
   std::uint64_t seed = 0;

@@ -4,8 +4,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cmath>
-#include <cstdlib>
 
 #include "squish/base/error.h"
 #include "squish/quant/quantizer.h"

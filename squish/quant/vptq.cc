@@ -11,12 +11,16 @@
 //
 // As published: vectors along the outputs, k-means for the main codebook and again for what it
 // leaves, one code word of both indices. It departs from the authors' code in these points:
-//   - a column's scale is its root mean square, with no offset; theirs is max - min, with the
+//   - a column's scale is its root mean square, refitted if refine > 0, with no offset; theirs is
+//   max - min, with the
 //     minimum as an offset, which one outlier spoils (the original Squish benchmark scales too);
 //   - k-means++ instead of random seeds, vectors weighted by their column's scale squared (the
-//     error in W, which H' = diag(s) H diag(s) amounts to), dead centroids re-seeded;
+//     error in W, which H' = diag(s) H diag(s) amounts to), dead centroids re-seeded,
+//     20 iterations of Lloyd's where theirs are up to 100;
+//   - of a large matrix a sample of vectors is trained on;
 //   - refine > 0: main and residual are searched jointly and both codebooks and the scales
-//     re-fitted by least squares, in turn. That costs no bits. refine=0 codes greedily.
+//     re-fitted by least squares, in turn. That costs no bits. refine=0 codes greedily
+//     and refits nothing, but departs in the points above.
 // Outlier columns, several codebooks a matrix and the column permutation have no use without H.
 #include <algorithm>
 #include <bit>
@@ -140,7 +144,8 @@ Method vptq_method() {
                integer_key("r", 16, 1, 65536, "residual centroids, a power of two; 1: none"),
                integer_key("iters", 20, 1, 1000, "iterations of Lloyd's algorithm"),
                integer_key("refine", 10, 0, 1000,
-                           "most alternations of joint coding and least squares; 0: as published")},
+                           "most alternations of joint coding and least squares; 0: main and "
+                           "residual coded greedily, not refitted")},
       .check = check,
       .nominal_bpw = nominal_bpw,
       .encode = encode,

@@ -170,9 +170,26 @@ TEST(Aqlm, StandsOutliersAndRowsOfAllMagnitudes) {
   EXPECT_GT(snr(w, out), 10.0);
 }
 
+// The best scale of the ones is 100 times their RMS: the entry they share is nearly zero.
+TEST(Aqlm, ScalesMayGrowBeyondTheLargestRms) {
+  Matrix w(101, 256);
+  for (std::size_t i = 0; i < 100; ++i) {
+    for (std::size_t d = 0; d < 8; ++d) w(i, i % 32 * 8 + d) = std::sqrt(32.0f);
+  }
+  for (float& value : w.row(100)) value = 1;
+  const Matrix out = decode(encode(w, "aqlm:m=1,b=1,g=8"));
+  for (const float value : std::span(out.data(), out.size())) ASSERT_TRUE(std::isfinite(value));
+  EXPECT_GT(snr(w, out), 10);
+}
+
+TEST(Aqlm, EntriesBeyondTheNumberOfGroupsCostNoTime) {
+  const Matrix w = gaussian(16, 16, 8);
+  EXPECT_GT(snr(w, decode(encode(w, "aqlm:m=8,b=16,g=8"))), 60);
+}
+
 TEST(Aqlm, RefusesWhatMakesNoSense) {
   for (const char* spec : {"aqlm:m=0", "aqlm:m=9", "aqlm:b=17", "aqlm:g=33", "aqlm:beam=0",
-                           "aqlm:tol=-1", "aqlm:k=16"}) {
+                           "aqlm:tol=-1", "aqlm:k=16", "aqlm:m=8,b=16,g=1", "aqlm:m=3,b=11,g=2"}) {
     EXPECT_THROW(Spec::parse(spec), UsageError) << spec;
   }
   for (std::size_t s = 0; s < 4; ++s) {

@@ -306,5 +306,29 @@ TEST(Int, SaysWhenAScaleLeavesTheRangeOfHalves) {
   EXPECT_NO_THROW(quantize(w, Spec::parse("int4:scale=f32,sym=1"), {pool}));
 }
 
+// Least squares may ask for a grid beyond f16 where the range itself is within.
+TEST(Int, PassesOverGridsThatLeaveTheRangeOfHalves) {
+  ThreadPool pool(1);
+  Matrix w(40, 64);
+  const CounterRng rng(1, "ends");
+  for (std::size_t i = 0; i < w.size(); ++i) {
+    w.data()[i] = rng.bits(i) % 3 == 0   ? 65500.0f * static_cast<float>(rng.uniform(i))
+                  : rng.bits(i) % 2 == 0 ? 65500.0f
+                                         : -65500.0f;
+  }
+  for (const std::string bits : {"2", "3", "4"}) {
+    const auto error = [&](const char* clip) {
+      const Spec spec = Spec::parse("int" + bits + ":scale=f16,clip=" + clip);
+      const Matrix decoded = dequantize(quantize(w, spec, {pool}), pool);
+      double sum = 0;
+      for (std::size_t i = 0; i < w.size(); ++i) {
+        sum += std::pow(double{w.data()[i]} - decoded.data()[i], 2);
+      }
+      return sum;
+    };
+    EXPECT_LE(error("mse"), error("none")) << bits;
+  }
+}
+
 }  // namespace
 }  // namespace squish::quant

@@ -185,7 +185,7 @@ TEST(KMeans, FindsSeparateClustersAndTheirWeightedMeans) {
     set.weights[i] = i < 450 ? 0.25f : 1.0f;
   }
   ThreadPool pool(1);
-  const Codebook book = kmeans(set, 3, 20, CounterRng(1, "k"), pool);
+  const Codebook book = kmeans(set, 3, 20, 1, "k", pool);
   std::set<std::size_t> found;
   for (std::size_t c = 0; c < 3; ++c) {
     const auto axis = static_cast<std::size_t>(std::max_element(book[c], book[c] + 4) - book[c]);
@@ -207,9 +207,9 @@ TEST(KMeans, ReachesTheKnownDistortionOfANormalSource) {
   const VectorSet set = gaussian_set(30'000, 1, 2);
   const double n = 3e4;
   ThreadPool pool(2);
-  const double four = distortion(set, kmeans(set, 4, 100, CounterRng(1, "k"), pool)) / n;
+  const double four = distortion(set, kmeans(set, 4, 100, 1, "k", pool)) / n;
   EXPECT_NEAR(four, 0.1175, 0.003);
-  const double sixteen = distortion(set, kmeans(set, 16, 100, CounterRng(1, "k"), pool)) / n;
+  const double sixteen = distortion(set, kmeans(set, 16, 100, 1, "k", pool)) / n;
   EXPECT_NEAR(sixteen, 0.0095, 0.0007);
 }
 
@@ -222,7 +222,7 @@ TEST(KMeans, KeepsDistinctVectorsWhereTheyAreFew) {
   }
   set.short_begin = set.size();
   ThreadPool pool(1);
-  const Codebook book = kmeans(set, 64, 20, CounterRng(1, "k"), pool);
+  const Codebook book = kmeans(set, 64, 20, 1, "k", pool);
   EXPECT_LT(distortion(set, book), 1e-10);
   const auto zero_entries =
       std::count_if(book.values.begin(), book.values.end(), [](float value) { return value == 0; });
@@ -232,8 +232,7 @@ TEST(KMeans, KeepsDistinctVectorsWhereTheyAreFew) {
 TEST(KMeans, SameForEveryNumberOfThreads) {
   const VectorSet set = gaussian_set(40'000, 6, 4);
   ThreadPool one(1), three(3);
-  const CounterRng rng(7, "k");
-  EXPECT_EQ(kmeans(set, 100, 5, rng, one).values, kmeans(set, 100, 5, rng, three).values);
+  EXPECT_EQ(kmeans(set, 100, 5, 7, "k", one).values, kmeans(set, 100, 5, 7, "k", three).values);
 }
 
 TEST(Sample, IsSpreadOverVectorsOfPositiveWeight) {
