@@ -37,19 +37,34 @@ class Descriptor {
 
 std::string reason() { return std::strerror(errno); }
 
-/// The temporary name beside `path`, whose directory exists afterwards.
-std::filesystem::path prepare_partial(const std::filesystem::path& path) {
+/// What a write to `path` replaces: symbolic links are followed. Error unless that is a regular
+/// file or nothing yet.
+std::filesystem::path resolve_target(const std::filesystem::path& path) {
+  constexpr int kMaxLinks = 40;
+  if (path.empty()) fail_usage("the name of the file to write is empty");
   std::error_code error;
-  if (path.has_parent_path()) {
-    std::filesystem::create_directories(path.parent_path(), error);
-    if (error) fail("{}: cannot be created: {}", path.parent_path().string(), error.message());
+  std::filesystem::path target = path;
+  for (int i = 0; i < kMaxLinks && std::filesystem::is_symlink(target, error); ++i) {
+    target = target.parent_path() / std::filesystem::read_symlink(target, error);
   }
-  if (std::filesystem::is_directory(path, error)) {
+  const std::filesystem::file_status status = std::filesystem::status(target, error);
+  if (std::filesystem::is_directory(status) || !target.has_filename()) {
     fail("{}: cannot be written: it is a directory", path.string());
   }
-  std::filesystem::path partial = path;
-  partial += fmt::format(".{}.partial", ::getpid());
-  return partial;
+  if (std::filesystem::is_regular_file(status) ||
+      status.type() == std::filesystem::file_type::not_found) {
+    return target;
+  }
+  if (std::filesystem::exists(status)) {
+    fail("{}: cannot be written: expected a regular file or a new one", path.string());
+  }
+  fail("{}: cannot be written: {}", path.string(), error.message());
+}
+
+/// A name for this process's unfinished file in `folder`.
+std::filesystem::path partial_name(const std::filesystem::path& folder,
+                                   const std::filesystem::path& name) {
+  return folder / fmt::format("{}.{}.partial", name.string(), ::getpid());
 }
 
 }  // namespace
@@ -79,7 +94,13 @@ std::string read_text(const std::filesystem::path& path, std::size_t limit) {
 }
 
 void write_atomically(const std::filesystem::path& path, std::string_view content) {
-  const std::filesystem::path partial = prepare_partial(path);
+  const std::filesystem::path target = resolve_target(path);
+  if (target.has_parent_path()) {
+    std::error_code error;
+    std::filesystem::create_directories(target.parent_path(), error);
+    if (error) fail("{}: cannot be written: {}", path.string(), error.message());
+  }
+  const std::filesystem::path partial = partial_name(target.parent_path(), target.filename());
   const auto give_up = [&](const char* what) {
     const std::string why = reason();
     ::unlink(partial.c_str());
@@ -95,11 +116,18 @@ void write_atomically(const std::filesystem::path& path, std::string_view conten
   }
   if (::fsync(file.get()) != 0) give_up("synced");
   if (file.close() != 0) give_up("closed");
-  if (::rename(partial.c_str(), path.c_str()) != 0) give_up("renamed into place");
+  if (::rename(partial.c_str(), target.c_str()) != 0) give_up("renamed into place");
 }
 
 void check_writable(const std::filesystem::path& path) {
-  const std::filesystem::path partial = prepare_partial(path);
+  const std::filesystem::path target = resolve_target(path);
+  std::filesystem::path folder = std::filesystem::absolute(target).parent_path();
+  std::error_code error;
+  while (folder.has_relative_path() && !std::filesystem::exists(folder, error)) {
+    folder = folder.parent_path();
+  }
+  // Only an attempt tells: a read-only file system, /proc and the like have permissions, too.
+  const std::filesystem::path partial = partial_name(folder, target.filename());
   const Descriptor file(partial, O_WRONLY | O_CREAT | O_TRUNC, 0644);
   if (file.get() < 0) fail("{}: cannot be written: {}", path.string(), reason());
   ::unlink(partial.c_str());

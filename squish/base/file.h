@@ -26,11 +26,12 @@ class MappedFile {
 std::string read_text(const std::filesystem::path& path, std::size_t limit);
 
 /// Writes the whole file or nothing: a temporary name beside it, synced, renamed over `path`.
-/// Creates missing parent directories. On failure the old file, if any, is untouched.
+/// Creates missing parent directories, follows symbolic links, and refuses to replace what is not a
+/// regular file. On failure the old file, if any, is untouched.
 void write_atomically(const std::filesystem::path& path, std::string_view content);
 
 /// Error if write_atomically() to `path` would fail from the start: for a check before long work.
-/// Creates missing parent directories.
+/// Leaves nothing behind.
 void check_writable(const std::filesystem::path& path);
 
 /// Lower-case hexadecimal SHA-256.

@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <functional>
 #include <optional>
@@ -48,6 +49,28 @@ TEST_F(FileTest, FailedWriteKeepsTheOldFileAndLeavesNothing) {
   EXPECT_THAT(error_of([&] { write_atomically(path, "text"); }), HasSubstr(path.string()));
   EXPECT_TRUE(fs::is_directory(path / "inside"));
   EXPECT_EQ(std::distance(fs::directory_iterator(folder_), {}), 1) << "left-overs";
+}
+
+TEST_F(FileTest, OnlyRegularFilesAreReplacedAndLinksAreFollowed) {
+  const fs::path fifo = folder_ / "fifo", link = folder_ / "link", target = folder_ / "new/target";
+  ASSERT_EQ(::mkfifo(fifo.c_str(), 0600), 0);
+  EXPECT_THAT(error_of([&] { write_atomically(fifo, "text"); }), HasSubstr("regular file"));
+  EXPECT_THAT(error_of([&] { check_writable("/dev/null"); }), HasSubstr("regular file"));
+  EXPECT_TRUE(fs::is_fifo(fifo));
+  EXPECT_THROW(check_writable(""), UsageError);
+
+  fs::create_symlink("new/target", link);
+  write_atomically(link, "through");
+  EXPECT_TRUE(fs::is_symlink(link));
+  EXPECT_EQ(read_text(target, 100), "through");
+}
+
+TEST_F(FileTest, TheCheckLeavesNothingBehind) {
+  EXPECT_EQ(error_of([&] { check_writable(folder_ / "deep" / "er" / "result"); }), "");
+  EXPECT_TRUE(fs::is_empty(folder_));
+  write_atomically(folder_ / "file", "");
+  EXPECT_THAT(error_of([&] { check_writable(folder_ / "file" / "result"); }),
+              HasSubstr("Not a directory"));
 }
 
 TEST_F(FileTest, ErrorsNameTheFileAndTheCause) {
