@@ -84,10 +84,11 @@ class ModelBencher {
     std::vector<std::size_t> rows;  // those that are still well
     std::vector<model::Transformer> candidates;
     for (std::size_t i = 1; i < bench_.rows.size(); ++i) {
-      if (!bench_.rows[i].ok()) continue;
-      rows.push_back(i);
-      candidates.push_back(
-          build(shared, i, [](const Packed& p) { return model::packed_linear(p); }));
+      run_step(bench_.rows[i], [&] {
+        candidates.push_back(
+            build(shared, i, [](const Packed& p) { return model::packed_linear(p); }));
+        rows.push_back(i);
+      });
     }
     std::vector<const model::Transformer*> pointers;
     for (const model::Transformer& candidate : candidates) pointers.push_back(&candidate);
@@ -105,6 +106,11 @@ class ModelBencher {
       }
       bench_.rows[0].result->quality = summarise(scores[0], nullptr);
     });
+    for (const std::size_t i : rows) {  // nothing can be compared with a reference that failed
+      if (bench_.rows[i].ok() && !bench_.rows[i].result->quality) {
+        bench_.rows[i].status = bench_.rows[0].status;
+      }
+    }
   }
 
   void measure_speed(Row<ModelResult>& row, const model::Transformer& model) {
@@ -121,6 +127,14 @@ class ModelBencher {
 };
 
 }  // namespace
+
+void check_weights(const io::ModelFiles& files, ThreadPool& pool) {
+  model::build_transformer(files, model::load_shared(files, pool), pool,
+                           [&](const std::string& name) {
+                             model::load_weights(files, name, pool);
+                             return nullptr;  // nothing is kept
+                           });
+}
 
 Row<ModelResult> uncompressed_row(const io::ModelFiles& files, std::uint64_t seed) {
   return {.method = "none",

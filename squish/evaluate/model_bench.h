@@ -37,6 +37,10 @@ struct ModelBenchOptions {
   bool quiet = false;  ///< no progress on standard error
 };
 
+/// Error naming the first tensor of the model that is missing or not finite. Reads all of it, one
+/// layer at a time: for a check before long work.
+void check_weights(const io::ModelFiles& files, ThreadPool& pool);
+
 /// The row of the uncompressed model, with nothing measured yet.
 Row<ModelResult> uncompressed_row(const io::ModelFiles& files, std::uint64_t seed);
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <exception>
+#include <new>
 #include <numeric>
 
 #include "squish/base/error.h"
@@ -159,7 +161,9 @@ std::vector<Scores> score(const model::Transformer& reference,
       try {
         states[i] = scored_states(*candidates[i], window, passage.first_scored, pool);
         extend(own, count, false);
-      } catch (const Error& error) {
+      } catch (const std::bad_alloc&) {
+        own.error = "out of memory";
+      } catch (const std::exception& error) {
         own.error = error.what();
       }
       done();

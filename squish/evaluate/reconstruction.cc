@@ -3,6 +3,7 @@
 #include <cmath>
 #include <vector>
 
+#include "squish/base/error.h"
 #include "squish/base/isa.h"
 #include "squish/base/random.h"
 
@@ -35,6 +36,7 @@ double snr_db(ConstMatrixView weights, ConstMatrixView decoded, ThreadPool& pool
     total.signal += row.signal;
     total.error += row.error;
   }
+  if (!std::isfinite(total.error)) fail("the decoded matrix is not finite");
   return 10 * std::log10(total.signal / total.error);
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 #include <cstdint>
 #include <exception>
+#include <new>
 #include <optional>
 #include <string>
 
@@ -32,6 +33,8 @@ void run_step(Row<Result>& row, const Body& body) {
   if (!row.ok()) return;
   try {
     body();
+  } catch (const std::bad_alloc&) {
+    row.status = "out of memory";
   } catch (const std::exception& error) {
     row.status = error.what();
   }

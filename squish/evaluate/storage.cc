@@ -1,5 +1,7 @@
 #include "squish/evaluate/storage.h"
 
+#include <algorithm>
+
 #include "squish/base/buffer.h"
 
 namespace squish::evaluate {
@@ -33,9 +35,10 @@ Storage source_storage(const io::ModelFiles& files) {
 
 Storage packed_storage(const io::ModelFiles& files, const compress::PackedModel& packed) {
   Count linear, all;
-  std::uint64_t file_bytes = 0;
+  std::uint64_t file_bytes = 0, source_bytes = 0;
   for (const auto& [name, tensor] : files.table.tensors) {
     all.weights += tensor.elements();
+    source_bytes += tensor.bytes.size();
     const auto found = packed.find(name);
     if (found == packed.end()) {
       all.bytes += tensor.bytes.size();
@@ -49,6 +52,7 @@ Storage packed_storage(const io::ModelFiles& files, const compress::PackedModel&
     }
   }
   all.bytes += linear.bytes;
+  file_bytes += files.file_bytes - std::min(source_bytes, files.file_bytes);
   return {.bpw_linear = linear.bpw(), .bpw_model = all.bpw(), .file_bytes = file_bytes};
 }
 

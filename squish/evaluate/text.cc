@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <initializer_list>
 
 #include "squish/base/error.h"
 #include "squish/base/file.h"
@@ -28,13 +29,20 @@ std::filesystem::path cached_text() {
 }
 
 std::filesystem::path find_text() {
-  const std::filesystem::path data = environment("SQUISH_DATA");
-  const std::filesystem::path shared = std::filesystem::path("../shared/data/wikitext-2") / kFile;
-  for (const std::filesystem::path& path :
-       {data, data / kFile, shared, kSourceDirectory / shared, cached_text()}) {
-    std::error_code error;
-    if (std::filesystem::is_regular_file(path, error)) return path;
+  const auto first_file = [](std::initializer_list<std::filesystem::path> paths) {
+    for (const std::filesystem::path& path : paths) {
+      std::error_code error;
+      if (std::filesystem::is_regular_file(path, error)) return path;
+    }
+    return std::filesystem::path();
+  };
+  if (const std::filesystem::path data = environment("SQUISH_DATA"); !data.empty()) {
+    if (const auto path = first_file({data, data / kFile}); !path.empty()) return path;
+    fail("SQUISH_DATA is {}, expected {} or a directory that holds it", data.string(), kFile);
   }
+  const std::filesystem::path shared = std::filesystem::path("../shared/data/wikitext-2") / kFile;
+  const auto path = first_file({shared, kSourceDirectory / shared, cached_text()});
+  if (!path.empty()) return path;
   fail(
       "perplexity needs WikiText-2's raw test split: run scripts/fetch_text.sh, or put {} into {}, "
       "or name it by --ppl-data or SQUISH_DATA",

@@ -18,8 +18,8 @@ struct Text {
 };
 
 /// The file `asked`; or, where that is empty, WikiText-2's raw test split from $SQUISH_DATA (the
-/// file or its directory), ../shared/data/wikitext-2 or the user's cache. An Error says what is
-/// missing and how to get it.
+/// file or its directory; nothing else is looked at where that is set), ../shared/data/wikitext-2
+/// or the user's cache. An Error says what is missing and how to get it.
 Text load_text(const std::filesystem::path& asked);
 
 /// The lines as the Hugging Face data set holds them (a blank line is empty, a line of text keeps

@@ -36,15 +36,18 @@ std::string only_matrix(const io::TensorTable& table, const std::string& file) {
 
 }  // namespace
 
-NamedWeights load_weights(const std::string& where, ThreadPool& pool) {
-  std::string file = where, name;
+WeightsPath split_weights_path(const std::string& where) {
   // A path may hold colons of its own.
   std::error_code error;
   if (const std::size_t colon = where.rfind(':');
       colon != std::string::npos && !std::filesystem::exists(where, error)) {
-    file = where.substr(0, colon);
-    name = where.substr(colon + 1);
+    return {where.substr(0, colon), where.substr(colon + 1)};
   }
+  return {where, ""};
+}
+
+NamedWeights load_weights(const std::string& where, ThreadPool& pool) {
+  auto [file, name] = split_weights_path(where);
   const io::TensorTable table = read_table(file);
   if (name.empty()) name = only_matrix(table, file);
   return {name, io::read_matrix(table.at(name), pool)};

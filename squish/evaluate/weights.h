@@ -11,6 +11,12 @@ struct NamedWeights {
   Matrix weights;
 };
 
+/// "FILE:TENSOR" or "FILE" taken apart; `tensor` is empty in the second.
+struct WeightsPath {
+  std::string file, tensor;
+};
+WeightsPath split_weights_path(const std::string& where);
+
 /// "FILE:TENSOR", a tensor of a safetensors or GGUF (.gguf) file with its last dimension as
 /// columns; "FILE" alone where the file holds a single matrix. Error that names some of the tensors
 /// otherwise.

@@ -6,6 +6,8 @@
 #include <cassert>
 #include <cmath>
 
+#include "squish/base/text.h"
+
 namespace squish::report {
 namespace {
 
@@ -37,7 +39,7 @@ template <class Result>
 std::string failures(std::span<const evaluate::Row<Result>> rows) {
   std::string text;
   for (const auto& row : rows) {
-    if (!row.ok()) text += fmt::format("\n`{}` failed: {}\n", row.spec, row.status);
+    if (!row.ok()) text += fmt::format("\n`{}` failed: {}\n", row.spec, printable(row.status));
   }
   return text;
 }
@@ -135,8 +137,15 @@ std::string model_table(const evaluate::ModelBench& bench, const evaluate::Passa
   if (bench.noise) {
     text += fmt::format(
         "Noise floor (the uncompressed model against itself with another thread count and "
-        "instruction set): ΔNLL {:.1e}, KLD {:.1e}, top-1 {:.2f} %.\n",
+        "another instruction set in our own vector loops; BLAS unchanged): ΔNLL {:.1e}, KLD "
+        "{:.1e}, top-1 {:.2f} %.\n",
         bench.noise->delta_nll, bench.noise->kld_mean, 100 * bench.noise->top1_agreement);
+  }
+  if (std::any_of(bench.rows.begin(), bench.rows.end(),
+                  [](const auto& row) { return row.result && row.result->throughput; })) {
+    text +=
+        "\nFor now every compressed layer is decoded to f32 before generating: TPS, prefill TPS "
+        "and GB/s are those of f32 weights, until fused kernels exist.\n";
   }
   if (source_quantized) {
     text +=

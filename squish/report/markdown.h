@@ -20,7 +20,8 @@ std::string markdown_table(const std::vector<std::string>& titles,
 std::string matrix_table(std::span<const evaluate::Row<evaluate::MatrixResult>> rows);
 
 /// The table of stage 2. Below it what belongs to every figure: protocol, tokens and digest of the
-/// text, the noise floor, whether the source was itself quantised; then the rows that failed.
+/// text, the noise floor, what the speeds are those of, whether the
+/// source was itself quantised; then the rows that failed.
 /// `passage` is null where no text was there.
 std::string model_table(const evaluate::ModelBench& bench, const evaluate::Passage* passage,
                         bool source_quantized);

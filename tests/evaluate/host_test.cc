@@ -38,7 +38,6 @@ TEST(PeakRss, SeesMemoryThatIsTouched) {
   constexpr std::size_t kBytes = std::size_t{64} << 20;
   { const std::vector<char> touched(kBytes, 1); }
   EXPECT_GE(peak_rss_bytes(), before + kBytes / 2);
-  EXPECT_LT(before, std::size_t{1} << 40);
 }
 
 }  // namespace

@@ -54,6 +54,8 @@ TEST(LoadText, FindsTheTextThroughTheEnvironment) {
   EXPECT_EQ(load_text("").raw, "hello");
   ::setenv("SQUISH_DATA", (directory.path() / "wiki.test.raw").c_str(), 1);
   EXPECT_EQ(load_text("").raw, "hello");
+  ::setenv("SQUISH_DATA", "/nonexistent", 1);
+  EXPECT_THAT([] { load_text(""); }, ThrowsMessage<Error>(HasSubstr("/nonexistent")));
   ::unsetenv("SQUISH_DATA");
 }
 

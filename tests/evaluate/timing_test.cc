@@ -27,7 +27,6 @@ TEST(Timing, AQuickBodyIsWarmedUpAndRunsAtLeastFiveTimes) {
   EXPECT_EQ(calls, 6);
   EXPECT_GE(timing.min, 30);
   EXPECT_LT(timing.median, 150);
-  EXPECT_GE(summarise({timing.median}).median, 30);
 }
 
 TEST(Timing, ASlowBodyRunsAsOftenAsFitsIntoTwoSeconds) {
