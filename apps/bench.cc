@@ -11,6 +11,7 @@
 #include "squish/base/error.h"
 #include "squish/base/file.h"
 #include "squish/base/progress.h"
+#include "squish/base/text.h"
 #include "squish/evaluate/host.h"
 #include "squish/evaluate/model_bench.h"
 #include "squish/evaluate/presets.h"
@@ -35,6 +36,15 @@ struct Options {
   std::uint64_t seed = 42;
 };
 
+constexpr double kMinSigma = 1e-30, kMaxSigma = 1e10;
+
+std::string sigma_in_range(const std::string& text) {
+  double value = 0;
+  if (CLI::detail::lexical_cast(text, value) && value >= kMinSigma && value <= kMaxSigma) return "";
+  return fmt::format("{}: expected a number from {} to {}", text, kMinSigma, kMaxSigma);
+}
+
+/// Every flag's value; run() puts those in that are known only later.
 report::Json config_json(const Options& options) {
   return {{"dry_run", options.dry_run},
           {"model_dir", options.model},
@@ -67,8 +77,7 @@ struct Subject {
   std::optional<evaluate::Passage> passage;
 };
 
-Subject open_subject(const Options& options) {
-  const evaluate::PassageOptions passage = options.text.options();
+Subject open_subject(const Options& options, const evaluate::PassageOptions& passage) {
   Subject subject{.files = io::open_model(options.model), .passage = {}};
   std::optional<evaluate::Text> text;
   try {
@@ -85,6 +94,7 @@ Subject open_subject(const Options& options) {
 }
 
 struct MatrixStage {
+  std::size_t height = 0, width = 0;  // of the matrix
   std::string caption;
   std::vector<MatrixRow> rows;
 };
@@ -102,9 +112,11 @@ MatrixStage run_matrix_stage(const Options& options, ThreadPool& pool) {
   } else {
     evaluate::NamedWeights named = evaluate::load_weights(options.weights, pool);
     weights = std::move(named.weights);
-    source = named.name;
+    source = printable(named.name);
   }
   MatrixStage stage{
+      weights.rows(),
+      weights.cols(),
       fmt::format("{} x {}, {}; {} threads", weights.rows(), weights.cols(), source, pool.size()),
       {}};
   const quant::EncodeContext context{.pool = pool, .seed = options.seed, .key = "benchmark"};
@@ -134,10 +146,14 @@ void run(const Options& options) {
   options.machine.choose_isa();
   specs_for(options, evaluate::parse_preset(options.preset));
   std::optional<Subject> subject;
-  if (!options.model.empty() && !options.dry_run) subject = open_subject(options);
-  check_writable(options.output);
-
+  const evaluate::PassageOptions passage_options = options.text.options();
+  check_output(options.output, {options.model, evaluate::split_weights_path(options.weights).file,
+                                options.text.data});
   ThreadPool pool(options.machine.threads);
+  if (!options.model.empty() && !options.dry_run) {
+    subject = open_subject(options, passage_options);
+    evaluate::check_weights(subject->files, pool);
+  }
   evaluate::Host host = evaluate::describe_host(pool);
   host.read_bandwidth_gbs = evaluate::read_bandwidth(pool);
   report::Json json = {{"schema", "squish.bench/1"},     {"created", report::timestamp()},
@@ -146,6 +162,10 @@ void run(const Options& options) {
                        {"stage2", report::Json::array()}};
 
   const MatrixStage stage1 = run_matrix_stage(options, pool);
+  json["config"]["threads"] = pool.size();
+  json["config"]["rows"] = stage1.height;
+  json["config"]["cols"] = stage1.width;
+  if (subject && subject->passage) json["config"]["ctx"] = subject->passage->ctx();
   for (const MatrixRow& row : stage1.rows) json["stage1"].push_back(report::to_json(row));
   if (options.markdown) {
     fmt::print("{}\n\n{}", stage1.caption, report::matrix_table(stage1.rows));
@@ -164,7 +184,8 @@ void run(const Options& options) {
     if (stage2.noise) json["noise_floor"] = report::to_json(*stage2.noise);
     for (const auto& row : stage2.rows) json["stage2"].push_back(report::to_json(row, passage));
     if (options.markdown) {
-      fmt::print("\n{}; {} threads\n\n{}", subject->files.path.filename().string(), pool.size(),
+      fmt::print("\n{}; {} threads\n\n{}", printable(subject->files.path.filename().string()),
+                 pool.size(),
                  report::model_table(stage2, passage, subject->files.source_quantized));
     }
   }
@@ -183,27 +204,38 @@ void add_bench(CLI::App& app) {
       "bench", "Compare the methods on a matrix (stage 1) and on a model (stage 2)");
   const auto options = std::make_shared<Options>();
   command->add_flag("--dry-run", options->dry_run, "Stage 1 only");
-  command->add_option("--model-dir", options->model,
-                      "A Hugging Face directory or a .gguf file: stages 1 and 2");
+  command
+      ->add_option("--model-dir", options->model,
+                   "A Hugging Face directory or a .gguf file: stages 1 and 2")
+      ->check(not_empty);
   command->add_flag("--markdown", options->markdown, "Print the tables on standard output");
   command->add_option("--output", options->output, "The results file (JSON)")
+      ->check(not_empty)
       ->capture_default_str();
   command
       ->add_option("--preset", options->preset,
                    "Stage 1's matrix. fast: 64 x 64; high-fidelity: 4096 x 4096")
       ->capture_default_str();
-  command->add_option("--methods", options->methods,
-                      "'SPEC;SPEC': compare these instead of the preset's (see squish methods)");
-  command->add_option("--weights", options->weights,
-                      "FILE[:TENSOR] of a safetensors or GGUF file: stage 1 on this matrix");
+  command
+      ->add_option("--methods", options->methods,
+                   "'SPEC;SPEC': compare these instead of the preset's (see squish methods)")
+      ->check(not_empty);
+  CLI::Option* const weights =
+      command
+          ->add_option("--weights", options->weights,
+                       "FILE[:TENSOR] of a safetensors or GGUF file: stage 1 on this matrix")
+          ->check(not_empty);
   command->add_option("--rows", options->rows, "Output features of the synthetic matrix")
-      ->check(CLI::Range(1, 1 << 20));
+      ->check(CLI::Range(1, 1 << 20))
+      ->excludes(weights);
   command->add_option("--cols", options->cols, "Input features of the synthetic matrix")
-      ->check(CLI::Range(1, 1 << 20));
+      ->check(CLI::Range(1, 1 << 20))
+      ->excludes(weights);
   command->add_option("--sigma", options->sigma, "Standard deviation of the synthetic weights")
-      ->check(CLI::PositiveNumber)
+      ->check(sigma_in_range)
       ->capture_default_str();
   command->add_option("--seed", options->seed, "Seed of the weights and of the methods")
+      ->check(not_negative)
       ->capture_default_str();
   options->text.add_flags(*command);
   command->add_option("--tps-tokens", options->tps_tokens, "Tokens to generate for the speed")

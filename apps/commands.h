@@ -1,5 +1,6 @@
 #pragma once
 #include <CLI/CLI.hpp>
+#include <initializer_list>
 #include <string>
 
 #include "squish/base/isa.h"
@@ -15,6 +16,15 @@ void add_eval(CLI::App& app);
 void add_run(CLI::App& app);
 void add_inspect(CLI::App& app);
 void add_methods(CLI::App& app);
+
+/// For CLI::Option::check(): a sentence against an empty value, or one that is not a whole number
+/// from 0 on.
+std::string not_empty(const std::string& value);
+std::string not_negative(const std::string& value);
+
+/// UsageError if writing `output` would replace one of `inputs` (files; of a directory, any file in
+/// it; empty ones are skipped), Error if it cannot be written at all.
+void check_output(const std::string& output, std::initializer_list<std::string> inputs);
 
 /// The flags that every computing subcommand has.
 struct Machine {
@@ -32,6 +42,7 @@ struct TextFlags {
   std::size_t ctx = 0, tokens = 2048;
 
   void add_flags(CLI::App& command);
+  /// UsageError or Error if they make no sense, even where no text will be needed.
   evaluate::PassageOptions options() const;
 };
 

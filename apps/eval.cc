@@ -67,7 +67,9 @@ void run(const Options& options) {
   const evaluate::Passage passage =
       evaluate::cut_passage(evaluate::load_text(options.text.data),
                             model::Tokenizer(files.tokenizer), max_context, passage_options);
-  if (!options.output.empty()) check_writable(options.output);
+  if (!options.output.empty()) {
+    check_output(options.output, {options.model, options.reference, options.text.data});
+  }
 
   ThreadPool pool(options.machine.threads);
   evaluate::Host host = evaluate::describe_host(pool);
@@ -90,15 +92,15 @@ void run(const Options& options) {
                          {"reference", options.reference},
                          {"ppl_data", options.text.data},
                          {"ppl_protocol", options.text.protocol},
-                         {"ctx", options.text.ctx},
+                         {"ctx", passage.ctx()},
                          {"ppl_tokens", options.text.tokens},
                          {"output", options.output},
-                         {"threads", options.machine.threads},
+                         {"threads", pool.size()},
                          {"isa", options.machine.isa}}},
                        {"model", report::to_json(files)}};
   if (reference) json["reference"] = report::to_json(*reference);
   if (bench.noise) json["noise_floor"] = report::to_json(*bench.noise);
-  json["rows"] = {report::to_json(bench.rows[0], &passage)};
+  json["rows"] = report::Json::array({report::to_json(bench.rows[0], &passage)});
   write_atomically(options.output, report::to_text(json));
 }
 
@@ -109,11 +111,15 @@ void add_eval(CLI::App& app) {
       "eval", "Perplexity and speed of one model; with a reference, how far it is from that");
   const auto options = std::make_shared<Options>();
   command->add_option("MODEL", options->model, "A Hugging Face directory or a .gguf file")
+      ->check(not_empty)
       ->required();
-  command->add_option("--reference", options->reference,
-                      "The model to compare with: adds ΔNLL, KL divergence and top-1 agreement");
+  command
+      ->add_option("--reference", options->reference,
+                   "The model to compare with: adds ΔNLL, KL divergence and top-1 agreement")
+      ->check(not_empty);
   options->text.add_flags(*command);
-  command->add_option("--output", options->output, "Also write the results as JSON");
+  command->add_option("--output", options->output, "Also write the results as JSON")
+      ->check(not_empty);
   options->machine.add_flags(*command);
   command->footer(
       "Example, the figure that llama.cpp quotes for 64 windows:\n"

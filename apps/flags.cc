@@ -1,6 +1,45 @@
+#include <algorithm>
+#include <filesystem>
+#include <utility>
+
 #include "apps/commands.h"
+#include "squish/base/error.h"
+#include "squish/base/file.h"
 
 namespace squish::apps {
+namespace {
+
+/// Whether `path` is the file `other`, or exists in the directory `other`.
+bool is_or_is_inside(const std::filesystem::path& path, const std::filesystem::path& other) {
+  std::error_code error;
+  if (std::filesystem::equivalent(path, other, error)) return true;
+  if (!std::filesystem::exists(path, error) || !std::filesystem::is_directory(other, error)) {
+    return false;
+  }
+  const auto inner = std::filesystem::canonical(path, error);
+  const auto outer = std::filesystem::canonical(other, error);
+  return std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end()).first == outer.end();
+}
+
+}  // namespace
+
+std::string not_empty(const std::string& value) {
+  return value.empty() ? "expected a value, found an empty one" : "";
+}
+
+std::string not_negative(const std::string& value) {
+  const bool digits = value.find_first_not_of("0123456789") == std::string::npos;
+  return !value.empty() && digits ? "" : value + ": expected a whole number from 0 on";
+}
+
+void check_output(const std::string& output, std::initializer_list<std::string> inputs) {
+  for (const std::string& input : inputs) {
+    if (!input.empty() && is_or_is_inside(output, input)) {
+      fail_usage("--output {} would replace an input ({})", output, input);
+    }
+  }
+  check_writable(output);
+}
 
 void Machine::add_flags(CLI::App& command) {
   command.add_option("--threads", threads, "Threads; 0: one per core")
@@ -15,21 +54,36 @@ void Machine::choose_isa() const {
 }
 
 void TextFlags::add_flags(CLI::App& command) {
-  command.add_option("--ppl-data", data,
-                     "The text for perplexity; default: WikiText-2's raw test split from "
-                     "$SQUISH_DATA, ../shared/data/wikitext-2 or the cache");
+  command
+      .add_option("--ppl-data", data,
+                  "The text for perplexity; default: WikiText-2's raw test split from "
+                  "$SQUISH_DATA, ../shared/data/wikitext-2 or the cache")
+      ->check(not_empty);
   command
       .add_option("--ppl-protocol", protocol,
                   "gptq: windows of 2048, all but the first token scored; llama.cpp: windows of "
                   "512, the second half scored")
       ->capture_default_str();
-  command.add_option("--ctx", ctx, "Tokens in a window; 0: the protocol's")->capture_default_str();
+  command.add_option("--ctx", ctx, "Tokens in a window; 0: the protocol's")
+      ->check(not_negative)
+      ->capture_default_str();
   command.add_option("--ppl-tokens", tokens, "First tokens of the text to use; 0: all")
+      ->check(not_negative)
       ->capture_default_str();
 }
 
 evaluate::PassageOptions TextFlags::options() const {
-  return {.protocol = evaluate::parse_protocol(protocol), .ctx = ctx, .tokens = tokens};
+  const evaluate::PassageOptions options{
+      .protocol = evaluate::parse_protocol(protocol), .ctx = ctx, .tokens = tokens};
+  // The fewest that leave one to score.
+  const std::size_t fewest = options.protocol == evaluate::Protocol::gptq ? 2 : 3;
+  for (const auto& [flag, value] : {std::pair{"--ctx", ctx}, std::pair{"--ppl-tokens", tokens}}) {
+    if (value > 0 && value < fewest) {
+      fail_usage("{} {}: expected 0 or at least {} tokens", flag, value, fewest);
+    }
+  }
+  if (!data.empty()) MappedFile{data};  // fails where it cannot be read
+  return options;
 }
 
 }  // namespace squish::apps

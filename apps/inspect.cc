@@ -190,6 +190,7 @@ void add_inspect(CLI::App& app) {
   command
       ->add_option("PATH", options->path,
                    "A .gguf or .safetensors file or a Hugging Face directory")
+      ->check(not_empty)
       ->required();
   command->add_flag("--json", options->json, "As JSON");
   command->footer(

@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
+#include <iostream>
 #include <new>
 
 #include "apps/commands.h"
@@ -29,6 +30,13 @@ int complain(int code, const std::string& sentence) {
   return code;
 }
 
+/// A full disk or a closed pipe shows only when everything is written out.
+int finish(int code) {
+  std::cout.flush();
+  if (std::fflush(stdout) == 0 && !std::ferror(stdout) && std::cout) return code;
+  return complain(kFailed, "standard output cannot be written");
+}
+
 int run(int argc, char** argv) {
   CLI::App app(
       "Extreme compression of language model weights: INT4, VPTQ, AQLM and QuIP# in one "
@@ -52,13 +60,9 @@ int run(int argc, char** argv) {
   try {
     app.parse(argc, argv);
     if (app.get_subcommands().empty()) fail_usage("a subcommand is expected; see squish --help");
-    // A full disk or a closed pipe shows only now.
-    if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
-      return complain(kFailed, "standard output cannot be written");
-    }
-    return 0;
+    return finish(0);
   } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
+    if (error.get_exit_code() == 0) return finish(app.exit(error));  // --help, --version
     return complain(kUsage, error.what());
   } catch (const UsageError& error) {
     return complain(kUsage, error.what());

@@ -125,6 +125,7 @@ void add_run(CLI::App& app) {
   CLI::App* const command = app.add_subcommand("run", "Generate text, streamed");
   const auto options = std::make_shared<Options>();
   command->add_option("MODEL", options->model, "A Hugging Face directory or a .gguf file")
+      ->check(not_empty)
       ->required();
   command->add_option("-p,--prompt", options->prompt, "The prompt")->required();
   command->add_option("-n,--tokens", options->tokens, "Tokens to generate at most")
@@ -136,6 +137,7 @@ void add_run(CLI::App& app) {
       ->check(CLI::Range(0.0, 100.0))
       ->capture_default_str();
   command->add_option("--top-k", options->sampler.top_k, "Of the k likeliest only; 0: all")
+      ->check(not_negative)
       ->capture_default_str();
   command
       ->add_option("--top-p", options->sampler.top_p,
@@ -143,8 +145,10 @@ void add_run(CLI::App& app) {
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
   command->add_option("--seed", options->sampler.seed, "Seed of the sampling")
+      ->check(not_negative)
       ->capture_default_str();
   command->add_option("--ctx", options->ctx, "Tokens of context; 0: as many as the model takes")
+      ->check(not_negative)
       ->capture_default_str();
   options->machine.add_flags(*command);
   command->footer(

@@ -72,6 +72,8 @@ TEST_F(Bench, TheFileHasTheFieldsOfTheSchema) {
     EXPECT_TRUE(file["config"].contains(key)) << key;
   }
   EXPECT_EQ(file["config"]["seed"], 7);
+  EXPECT_EQ(file["config"]["rows"], 24);
+  EXPECT_EQ(file["config"]["threads"], 2);
   EXPECT_TRUE(file["stage2"].empty());
   ASSERT_EQ(file["stage1"].size(), 2u);
   const json& row = file["stage1"][1];
@@ -149,7 +151,22 @@ TEST_F(Bench, WrongRequestsFailBeforeAnythingRuns) {
   expect_failure({"bench", "--preset", "slow"}, 2, "fast or high-fidelity");
   expect_failure({"bench", "--rows", "0"}, 2, "--rows");
   expect_failure({"bench", "--sigma", "-1"}, 2, "--sigma");
+  for (const char* const sigma : {"nan", "inf", "0", "1e11", "x"}) {
+    expect_failure({"bench", "--sigma", sigma}, 2, "--sigma");
+  }
+  for (const char* const flag : {"--seed", "--ppl-tokens", "--ctx", "--tps-tokens", "--rows"}) {
+    expect_failure({"bench", flag, "-1"}, 2, flag);
+  }
+  for (const char* const flag : {"--model-dir", "--weights", "--methods", "--output"}) {
+    expect_failure({"bench", flag, ""}, 2, flag);
+  }
+  expect_failure({"bench", "--weights", "w.gguf", "--rows", "8"}, 2, "--weights");
+  expect_failure({"bench", "--ppl-protocol", "hf"}, 2, "gptq or llama.cpp");
+  expect_failure({"bench", "--ppl-tokens", "1"}, 2, "--ppl-tokens 1");
+  expect_failure({"bench", "--ctx", "2", "--ppl-protocol", "llama.cpp"}, 2, "--ctx 2");
+  expect_failure({"bench", "--ppl-data", "/nonexistent"}, 1, "/nonexistent");
   expect_failure({"bench", "--output", "/proc/none/r.json"}, 1, "/proc/none");
+  expect_failure({"bench", "--output", "/dev/null"}, 1, "regular file");
 }
 
 }  // namespace

@@ -76,6 +76,7 @@ TEST_F(Inspect, FailuresAreOneSentence) {
   EXPECT_EQ(text.code, 1);
   EXPECT_THAT(text.err, HasSubstr("a.gguf: not a GGUF file\n"));
   EXPECT_EQ(squish({"inspect"}).code, 2);
+  EXPECT_EQ(squish({"inspect", ""}).code, 2);
 }
 
 }  // namespace

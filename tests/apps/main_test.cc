@@ -1,5 +1,6 @@
 #include <gmock/gmock.h>
 
+#include <cstdlib>
 #include <nlohmann/json.hpp>
 
 #include "squish/base/version.h"
@@ -30,6 +31,11 @@ TEST_F(Main, HelpListsEverySubcommandAndExamples) {
   for (const char* const part : {"bench", "methods", "Examples", "Exit codes"}) {
     EXPECT_THAT(outcome.out, HasSubstr(part));
   }
+}
+
+TEST_F(Main, ADiskThatIsFullIsAFailure) {
+  const std::string command = SQUISH_BINARY " --help > /dev/full 2> /dev/null";
+  EXPECT_EQ(WEXITSTATUS(std::system(command.c_str())), 1);
 }
 
 TEST_F(Main, WrongUsageIsOneLineAndExitCode2) {

@@ -128,8 +128,23 @@ TEST_F(OnModel, WrongInputIsOneSentence) {
   expect_failure({"run", model(), "-p", ""}, 2, "empty");
   expect_failure({"run", model(), "-p", std::string(100, 'x')}, 2, "at most 96");
   expect_failure({"run", model(), "-p", "x", "--top-p", "2"}, 2, "--top-p");
+  expect_failure({"run", model(), "-p", "x", "--top-k", "-1"}, 2, "--top-k");
+  const std::string weights = model() + "/model.safetensors", config = model() + "/config.json";
+  expect_failure({"bench", "--model-dir", model(), "--output", config}, 2, "replace an input");
+  expect_failure({"bench", "--weights", weights + ":w", "--output", weights}, 2, "replace an");
+  expect_failure({"eval", model(), "--ppl-data", text(), "--output", text()}, 2, "replace an");
   std::filesystem::resize_file(model() + "/model.safetensors", 5000);
   expect_failure({"run", model(), "-p", "x"}, 1, "model.safetensors");
+}
+
+TEST_F(OnModel, BenchFindsAWeightThatIsNotFiniteBeforeAnythingRuns) {
+  std::fstream file(model() + "/model.safetensors",
+                    std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(-2, std::ios::end);
+  file.write("\xC0\x7F", 2);  // NaN as BF16
+  file.close();
+  expect_failure({"bench", "--model-dir", model(), "--ppl-data", text(), "--markdown"}, 1,
+                 "expected finite weights");
 }
 
 }  // namespace
