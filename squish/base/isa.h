@@ -43,4 +43,18 @@ const Table& choose(const Table& scalar, const Table& avx2, const Table& avx512)
   }
 }
 
+/// Declares `name`, the tables of type `Table` that an *.isa.cc file defines, for
+/// choose(scalar::name, avx2::name, avx512::name). For the namespace around SQUISH_ISA_NAMESPACE.
+#define SQUISH_DECLARE_TABLES(Table, name) \
+  namespace scalar {                       \
+  extern const Table name;                 \
+  }                                        \
+  namespace avx2 {                         \
+  extern const Table name;                 \
+  }                                        \
+  namespace avx512 {                       \
+  extern const Table name;                 \
+  }                                        \
+  static_assert(true)  // takes the semicolon
+
 }  // namespace squish

@@ -9,17 +9,9 @@
 #include "squish/base/isa.h"
 #include "squish/linalg/hadamard.isa.h"
 
-namespace squish {
+namespace squish::linalg {
 
-namespace scalar {
-extern const HadamardOps kHadamardOps;
-}
-namespace avx2 {
-extern const HadamardOps kHadamardOps;
-}
-namespace avx512 {
-extern const HadamardOps kHadamardOps;
-}
+SQUISH_DECLARE_TABLES(HadamardOps, kHadamardOps);
 
 namespace {
 
@@ -244,4 +236,4 @@ void Hadamard::unrotate_columns(MatrixView w, std::span<const float> signs,
   transform_columns(w, signs, true, pool);
 }
 
-}  // namespace squish
+}  // namespace squish::linalg

@@ -7,7 +7,7 @@
 #include "squish/base/matrix.h"
 #include "squish/base/threads.h"
 
-namespace squish {
+namespace squish::linalg {
 
 /// A Hadamard matrix of `order`, order x order entries of +-1, row-major; empty where none is
 /// known here. Williamson's from tables (52, 116, 124, 156, 172), else Paley's first construction
@@ -58,4 +58,4 @@ class Hadamard {
   std::vector<std::size_t> blocks_;           // orders of the Sylvester blocks; K equal ones
 };
 
-}  // namespace squish
+}  // namespace squish::linalg

@@ -1,6 +1,6 @@
 #include "squish/linalg/hadamard.isa.h"
 
-namespace squish::SQUISH_ISA_NAMESPACE {
+namespace squish::linalg::SQUISH_ISA_NAMESPACE {
 namespace {
 
 constexpr std::size_t kLanes = kStripLanes;
@@ -98,4 +98,4 @@ void store_rows(const float* strip, std::size_t n, std::size_t lanes, const floa
 extern const HadamardOps kHadamardOps;
 const HadamardOps kHadamardOps = {butterflies, mix, load_rows, store_rows};
 
-}  // namespace squish::SQUISH_ISA_NAMESPACE
+}  // namespace squish::linalg::SQUISH_ISA_NAMESPACE

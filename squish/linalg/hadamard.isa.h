@@ -3,7 +3,7 @@
 
 /// The loops of hadamard.cc, one table per instruction set (squish/base/isa.h). A strip holds
 /// kStripLanes vectors side by side: element i of vector l is strip[i * kStripLanes + l].
-namespace squish {
+namespace squish::linalg {
 
 inline constexpr std::size_t kStripLanes = 16;
 
@@ -23,4 +23,4 @@ struct HadamardOps {
                      float* rows, std::size_t stride);
 };
 
-}  // namespace squish
+}  // namespace squish::linalg

@@ -3,15 +3,7 @@
 
 namespace squish::linalg {
 
-namespace scalar {
-extern const VectorOps kVectorOps;
-}
-namespace avx2 {
-extern const VectorOps kVectorOps;
-}
-namespace avx512 {
-extern const VectorOps kVectorOps;
-}
+SQUISH_DECLARE_TABLES(VectorOps, kVectorOps);
 
 const VectorOps& vector_ops() {
   return choose(scalar::kVectorOps, avx2::kVectorOps, avx512::kVectorOps);

@@ -213,8 +213,8 @@ Packed encode(ConstMatrixView weights, const Spec& spec, const EncodeContext& co
       }
     }
   });
-  Hadamard(layout.cols).rotate_rows(rotated, diagonal(signs_in, layout.cols, 1), pool);
-  Hadamard(layout.rows).rotate_columns(rotated, diagonal(signs_out, layout.rows, 1), pool);
+  linalg::Hadamard(layout.cols).rotate_rows(rotated, diagonal(signs_in, layout.cols, 1), pool);
+  linalg::Hadamard(layout.rows).rotate_columns(rotated, diagonal(signs_out, layout.rows, 1), pool);
 
   Bytes codes(layout.code_bytes());
   Bytes second(layout.second_bytes());
@@ -266,8 +266,8 @@ void decode(const Packed& packed, MatrixView out, ThreadPool& pool) {
       std::copy_n(row.begin(), layout.cols, out.row(i).begin());
     }
   });
-  Hadamard(layout.rows).unrotate_columns(out, diagonal(signs_out, layout.rows, 1), pool);
-  Hadamard(layout.cols).unrotate_rows(out, diagonal(signs_in, layout.cols, scale), pool);
+  linalg::Hadamard(layout.rows).unrotate_columns(out, diagonal(signs_out, layout.rows, 1), pool);
+  linalg::Hadamard(layout.cols).unrotate_rows(out, diagonal(signs_in, layout.cols, scale), pool);
 }
 
 void check(const Spec& spec) {

@@ -12,7 +12,7 @@
 #include "squish/base/isa.h"
 #include "squish/base/random.h"
 
-namespace squish {
+namespace squish::linalg {
 namespace {
 
 std::vector<float> random_signs(std::size_t n, std::string_view key) {
@@ -212,4 +212,4 @@ INSTANTIATE_TEST_SUITE_P(, HadamardSize,
                                          13824, 14336, 17408, 18944));
 
 }  // namespace
-}  // namespace squish
+}  // namespace squish::linalg

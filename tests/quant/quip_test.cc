@@ -50,8 +50,9 @@ std::vector<T> section(const Packed& packed, const std::string& name) {
 
 /// U of order n, n = K 2^p with a known factor K or K = 1, from its definition.
 std::vector<double> orthogonal(std::size_t n) {
-  const std::size_t factor = Hadamard(n).factor(), run = n / factor;
-  const std::vector<float> h = factor == 1 ? std::vector<float>{1} : hadamard_matrix(factor);
+  const std::size_t factor = linalg::Hadamard(n).factor(), run = n / factor;
+  const std::vector<float> h =
+      factor == 1 ? std::vector<float>{1} : linalg::hadamard_matrix(factor);
   std::vector<double> u(n * n);
   for (std::size_t i = 0; i < n; ++i) {
     for (std::size_t j = 0; j < n; ++j) {
