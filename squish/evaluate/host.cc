@@ -14,15 +14,7 @@
 
 namespace squish::evaluate {
 
-namespace scalar {
-extern const BandwidthOps kBandwidthOps;
-}
-namespace avx2 {
-extern const BandwidthOps kBandwidthOps;
-}
-namespace avx512 {
-extern const BandwidthOps kBandwidthOps;
-}
+SQUISH_DECLARE_TABLES(BandwidthOps, kBandwidthOps);
 
 const BandwidthOps& bandwidth_ops() {
   return choose(scalar::kBandwidthOps, avx2::kBandwidthOps, avx512::kBandwidthOps);

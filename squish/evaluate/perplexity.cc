@@ -13,15 +13,7 @@
 
 namespace squish::evaluate {
 
-namespace scalar {
-extern const DivergenceOps kDivergenceOps;
-}
-namespace avx2 {
-extern const DivergenceOps kDivergenceOps;
-}
-namespace avx512 {
-extern const DivergenceOps kDivergenceOps;
-}
+SQUISH_DECLARE_TABLES(DivergenceOps, kDivergenceOps);
 
 const DivergenceOps& divergence_ops() {
   return choose(scalar::kDivergenceOps, avx2::kDivergenceOps, avx512::kDivergenceOps);

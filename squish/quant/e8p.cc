@@ -13,15 +13,7 @@
 
 namespace squish::quant {
 
-namespace scalar {
-extern const E8pOps kE8pOps;
-}
-namespace avx2 {
-extern const E8pOps kE8pOps;
-}
-namespace avx512 {
-extern const E8pOps kE8pOps;
-}
+SQUISH_DECLARE_TABLES(E8pOps, kE8pOps);
 
 const E8pOps& e8p_ops() { return choose(scalar::kE8pOps, avx2::kE8pOps, avx512::kE8pOps); }
 

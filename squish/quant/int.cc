@@ -26,15 +26,7 @@
 
 namespace squish::quant {
 
-namespace scalar {
-extern const IntOps kIntOps;
-}
-namespace avx2 {
-extern const IntOps kIntOps;
-}
-namespace avx512 {
-extern const IntOps kIntOps;
-}
+SQUISH_DECLARE_TABLES(IntOps, kIntOps);
 
 const IntOps& int_ops() { return choose(scalar::kIntOps, avx2::kIntOps, avx512::kIntOps); }
 

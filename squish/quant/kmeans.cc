@@ -9,15 +9,7 @@
 
 namespace squish::quant {
 
-namespace scalar {
-extern const NearestOps kNearestOps;
-}
-namespace avx2 {
-extern const NearestOps kNearestOps;
-}
-namespace avx512 {
-extern const NearestOps kNearestOps;
-}
+SQUISH_DECLARE_TABLES(NearestOps, kNearestOps);
 
 const NearestOps& nearest_ops() {
   return choose(scalar::kNearestOps, avx2::kNearestOps, avx512::kNearestOps);
