@@ -151,26 +151,41 @@ void nearest_point(const Points256& points, const float* x, std::size_t vectors,
 
 void nearest_line(const Points256& points, const float* x, std::size_t vectors, std::uint8_t* codes,
                   float* dots) {
-  for (std::size_t first = 0; first < vectors; first += kLanes) {
-    const std::size_t count = smaller(kLanes, vectors - first);
-    Floats y[8] = {}, best = {};
-    Ints index = {};
-    load_lanes(x + 8 * first, count, y);
+  constexpr std::size_t kGroups = 2;  // of lanes, which share the loads of a point
+  for (std::size_t first = 0; first < vectors; first += kGroups * kLanes) {
+    Floats y[kGroups][8] = {}, best[kGroups] = {};
+    Ints index[kGroups] = {};
+    for (std::size_t g = 0; g < kGroups; ++g) {
+      const std::size_t begin = smaller(first + g * kLanes, vectors);
+      load_lanes(x + 8 * begin, smaller(kLanes, vectors - begin), y[g]);
+    }
     for (int r = 0; r < 256; ++r) {
       const float* const point = points.point[r];
-      Floats dot = y[0] * point[0];
-      for (int i = 1; i < 8; ++i) dot += y[i] * point[i];
-      const Floats score = dot * dot;
-      const Ints better = score > best;
-      index = better ? Ints{} + r : index;
-      best = better ? score : best;
+      Floats even[kGroups], odd[kGroups];  // two short chains instead of a long one
+      for (std::size_t g = 0; g < kGroups; ++g) {
+        even[g] = y[g][0] * point[0];
+        odd[g] = y[g][1] * point[1];
+      }
+      for (int i = 2; i < 8; i += 2) {
+        for (std::size_t g = 0; g < kGroups; ++g) {
+          even[g] += y[g][i] * point[i];
+          odd[g] += y[g][i + 1] * point[i + 1];
+        }
+      }
+      for (std::size_t g = 0; g < kGroups; ++g) {
+        const Floats dot = even[g] + odd[g], score = dot * dot;
+        const Ints better = score > best[g];
+        index[g] = better ? Ints{} + r : index[g];
+        best[g] = better ? score : best[g];
+      }
     }
-    for (std::size_t l = 0; l < count; ++l) {
-      const float* const point = points.point[index[l]];
+    for (std::size_t v = first; v < smaller(first + kGroups * kLanes, vectors); ++v) {
+      const std::size_t g = (v - first) / kLanes, l = (v - first) % kLanes;
+      const float* const point = points.point[index[g][l]];
       float dot = 0;
-      for (int i = 0; i < 8; ++i) dot += y[i][l] * point[i];
-      codes[first + l] = static_cast<std::uint8_t>(index[l]);
-      dots[first + l] = dot;
+      for (int i = 0; i < 8; ++i) dot += y[g][i][l] * point[i];
+      codes[v] = static_cast<std::uint8_t>(index[g][l]);
+      dots[v] = dot;
     }
   }
 }
