@@ -99,7 +99,15 @@ double root_mean_square(ConstMatrixView w, ThreadPool& pool, std::size_t grain) 
   std::vector<double> squares(w.rows);
   parallel_for(pool, w.rows, grain, [&](std::size_t begin, std::size_t end) {
     for (std::size_t i = begin; i < end; ++i) {
-      for (const float x : w.row(i)) squares[i] += static_cast<double>(x) * x;
+      const std::span<const float> row = w.row(i);
+      double even = 0, odd = 0;  // a single chain of additions would wait for each
+      std::size_t j = 0;
+      for (; j + 2 <= row.size(); j += 2) {
+        even += static_cast<double>(row[j]) * row[j];
+        odd += static_cast<double>(row[j + 1]) * row[j + 1];
+      }
+      if (j < row.size()) even += static_cast<double>(row[j]) * row[j];
+      squares[i] = even + odd;
     }
   });
   double sum = 0;
