@@ -41,7 +41,7 @@ constexpr double kMinSigma = 1e-30, kMaxSigma = 1e10;
 std::string sigma_in_range(const std::string& text) {
   double value = 0;
   if (CLI::detail::lexical_cast(text, value) && value >= kMinSigma && value <= kMaxSigma) return "";
-  return fmt::format("{}: expected a number from {} to {}", text, kMinSigma, kMaxSigma);
+  return fmt::format("{}: expected a number from {:g} to {:g}", text, kMinSigma, kMaxSigma);
 }
 
 /// Every flag's value; run() puts those in that are known only later.

@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "squish/base/error.h"
 #include "squish/base/isa.h"
 
 namespace squish::evaluate {
@@ -19,6 +20,8 @@ TEST(Snr, IsTheRatioOfSquaredNorms) {
   b(0, 1) = 0.5;  // 25 / 0.25
   EXPECT_DOUBLE_EQ(snr_db(a, b, pool), 20);
   EXPECT_TRUE(std::isnan(snr_db(Matrix(3, 3), Matrix(3, 3), pool)));
+  b(1, 0) = NAN;
+  EXPECT_THROW(snr_db(a, b, pool), Error);
 }
 
 TEST(Snr, AccumulatesInDoublePrecision) {

@@ -78,7 +78,7 @@ TEST(ModelTable, ShowsEveryColumnAndWhatBelongsToTheFigures) {
       "|    – |           – |    – |            – |\n");
   for (const char* const part :
        {"gptq-3@1, 2 scored tokens of other (sha256 abc)", "KLD 2.0e-09, top-1 100.00 %",
-        "The source is itself quantised", "`vptq` failed: because"}) {
+        "The source is itself quantised", "are those of f32 weights", "`vptq` failed: because"}) {
     EXPECT_NE(table.find(part), std::string::npos) << part;
   }
   EXPECT_EQ(model_table(bench, nullptr, false).find("quantised"), std::string::npos);
