@@ -15,20 +15,6 @@ std::uint32_t read_bits(std::span<const std::byte> stream, std::size_t index, un
   return static_cast<std::uint32_t>((window >> (first % 8)) & ((std::uint64_t{1} << width) - 1));
 }
 
-void write_bits(std::span<std::byte> stream, std::size_t index, unsigned width,
-                std::uint32_t value) {
-  assert(width >= 1 && width <= 32);
-  const std::size_t first = index * width, last = first + width - 1;
-  assert(last / 8 < stream.size());
-  const std::uint64_t mask = ((std::uint64_t{1} << width) - 1) << (first % 8);
-  const std::uint64_t field = (std::uint64_t{value} << (first % 8)) & mask;
-  for (std::size_t byte = first / 8; byte <= last / 8; ++byte) {
-    const unsigned shift = static_cast<unsigned>(8 * (byte - first / 8));
-    const auto keep = static_cast<std::byte>(~(mask >> shift) & 0xff);
-    stream[byte] = (stream[byte] & keep) | static_cast<std::byte>((field >> shift) & 0xff);
-  }
-}
-
 Bytes pack_bits(std::span<const std::uint32_t> values, unsigned width) {
   assert(width >= 1 && width <= 32);
   Bytes stream(packed_bytes(values.size(), width));

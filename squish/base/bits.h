@@ -15,8 +15,6 @@ constexpr std::size_t packed_bytes(std::size_t count, unsigned width) {
 /// Field `index` of `width` bits (1 to 32) in a little-endian, LSB-first bit stream: bit b of the
 /// stream is bit b % 8 of byte b / 8. The caller guarantees that the field lies within `stream`.
 std::uint32_t read_bits(std::span<const std::byte> stream, std::size_t index, unsigned width);
-void write_bits(std::span<std::byte> stream, std::size_t index, unsigned width,
-                std::uint32_t value);
 
 /// Whole runs of fields; `stream` holds exactly packed_bytes(values.size(), width) bytes.
 Bytes pack_bits(std::span<const std::uint32_t> values, unsigned width);

@@ -15,24 +15,19 @@ TEST(Bits, PackIsTheDocumentedOrder) {
   EXPECT_EQ(packed[1], std::byte{1});
 }
 
-TEST(Bits, EveryWidthRoundTripsInAllThreeWays) {
+TEST(Bits, EveryWidthRoundTrips) {
   const CounterRng random(1, "bits");
   for (unsigned width = 1; width <= 32; ++width) {
     std::vector<std::uint32_t> values(57), back(57);
     for (std::size_t i = 0; i < values.size(); ++i) {
       values[i] = static_cast<std::uint32_t>(random.bits(i) >> (64 - width));
     }
-    Bytes packed = pack_bits(values, width);
+    const Bytes packed = pack_bits(values, width);
     ASSERT_EQ(packed.size(), packed_bytes(values.size(), width));
     unpack_bits(packed, width, back);
     EXPECT_EQ(back, values) << width;
     for (std::size_t i = 0; i < values.size(); ++i) {
       EXPECT_EQ(read_bits(packed, i, width), values[i]);
-    }
-    Bytes written(packed.size(), std::byte{0xff});
-    for (std::size_t i = 0; i < values.size(); ++i) write_bits(written, i, width, values[i]);
-    for (std::size_t i = 0; i < values.size(); ++i) {
-      EXPECT_EQ(read_bits(written, i, width), values[i]);
     }
   }
 }
