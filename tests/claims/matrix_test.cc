@@ -5,6 +5,7 @@
 #include <array>
 #include <chrono>
 #include <cmath>
+#include <cstdlib>
 #include <string>
 
 #include "squish/base/random.h"
@@ -95,6 +96,10 @@ TEST_P(CompressTime, IsATenthOfTheOriginal) {
   std::nth_element(times.begin(), times.begin() + times.size() / 2, times.end());
   const double median = times[times.size() / 2];
   std::printf("%-28s %8.4f ms\n", GetParam().first, median);
+  // The same binary was seen to take 0.051 and 0.082 ms within a minute on a shared machine.
+  if (std::getenv("SQUISH_TIMINGS") == nullptr) {
+    GTEST_SKIP() << "only measured: set SQUISH_TIMINGS=1 on a quiet machine to assert it";
+  }
   EXPECT_LE(median, GetParam().second / 10);
 }
 
