@@ -87,6 +87,7 @@ Subject open_subject(const Options& options, const evaluate::PassageOptions& pas
     fmt::print(stderr, "{}; stage 2 goes without\n", error.what());
   }
   if (text) {
+    check_output(options.output, {text->path.string()});
     subject.passage = evaluate::cut_passage(*text, model::Tokenizer(subject.files.tokenizer),
                                             subject.files.config.max_context, passage);
   }

@@ -64,11 +64,11 @@ void run(const Options& options) {
            reference->path.string());
     }
   }
+  const evaluate::Text text = evaluate::load_text(options.text.data);
   const evaluate::Passage passage =
-      evaluate::cut_passage(evaluate::load_text(options.text.data),
-                            model::Tokenizer(files.tokenizer), max_context, passage_options);
+      evaluate::cut_passage(text, model::Tokenizer(files.tokenizer), max_context, passage_options);
   if (!options.output.empty()) {
-    check_output(options.output, {options.model, options.reference, options.text.data});
+    check_output(options.output, {options.model, options.reference, text.path.string()});
   }
 
   ThreadPool pool(options.machine.threads);

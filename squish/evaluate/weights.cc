@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "squish/base/error.h"
+#include "squish/io/architecture.h"
 #include "squish/io/gguf.h"
 #include "squish/io/safetensors.h"
 
@@ -13,7 +14,11 @@ namespace squish::evaluate {
 namespace {
 
 io::TensorTable read_table(const std::filesystem::path& file) {
-  if (file.extension() == ".gguf") return io::read_gguf(file).table;
+  if (file.extension() == ".gguf") {
+    io::GgufFile gguf = io::read_gguf(file);
+    io::mark_interleaved_rows(gguf);
+    return std::move(gguf.table);
+  }
   io::TensorTable table;
   io::read_safetensors(file, table);
   return table;

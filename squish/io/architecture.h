@@ -16,6 +16,9 @@ Architecture read_hf_config(const std::filesystem::path& config_json);
 
 /// The metadata and tensor names of a GGUF file (gguf_model.cc).
 Architecture read_gguf_architecture(const GgufFile& file);
+/// Marks the q and k rows that llama.cpp's converter interleaves, so that read_matrix() puts them
+/// in order: those of the Llama architecture. Files of other architectures stay as they are.
+void mark_interleaved_rows(GgufFile& file);
 /// The file's tensors under Hugging Face's names, with interleaved q and k rows marked as such and
 /// without rope_freqs.weight, which is part of the config.
 TensorTable hf_named_tensors(const GgufFile& file, const ModelConfig& config);

@@ -186,6 +186,16 @@ Architecture read_gguf_architecture(const GgufFile& file) {
   return result;
 }
 
+void mark_interleaved_rows(GgufFile& file) {
+  if (file.text_or("general.architecture", "") != "llama") return;
+  const std::size_t head_dim = read_gguf_architecture(file).config.head_dim;
+  for (auto& [name, tensor] : file.table.tensors) {
+    if (is_query_or_key(hf_name(name)) && tensor.rows() % head_dim == 0) {
+      tensor.interleaved_head_rows = head_dim;
+    }
+  }
+}
+
 TensorTable hf_named_tensors(const GgufFile& file, const ModelConfig& config) {
   TensorTable table;
   table.files = file.table.files;

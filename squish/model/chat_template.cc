@@ -37,6 +37,9 @@ std::string unescaped(std::string_view literal) {
   return out;
 }
 
+/// The longest known have 20 KB; looking for literals may take quadratic time.
+constexpr std::size_t kLargestTemplate = 1 << 17;
+
 /// The whole literal that begins with `start`, at `from` or later.
 std::optional<std::string> find_literal(std::string_view text, std::string_view start,
                                         std::size_t from = 0) {
@@ -125,6 +128,10 @@ std::string apply_chat_template(const io::TokenizerData& data,
   const std::string_view text = data.chat_template;
   const auto has = [&](std::string_view part) { return text.find(part) != std::string_view::npos; };
   if (text.empty()) fail("{}: the model has no chat template", data.source);
+  if (text.size() > kLargestTemplate) {
+    fail("{}: a chat template of {} bytes, expected at most {}", data.source, text.size(),
+         kLargestTemplate);
+  }
   for (const ChatMessage& message : messages) {
     if (message.role != "system" && message.role != "user" && message.role != "assistant") {
       fail("a chat message by '{}', expected system, user or assistant", message.role);

@@ -1,28 +1,19 @@
 #include "squish/quant/e8p.isa.h"
 
+#include "squish/base/lanes.isa.h"
+
 namespace squish::quant::SQUISH_ISA_NAMESPACE {
 namespace {
 
-// Vectors are searched side by side, one a lane. The inner loops of E8P are spelt with the
-// compiler's vector types, since it does not find them in plain loops.
-#if defined(SQUISH_ISA_avx512)
-constexpr std::size_t kLanes = 16;
-#elif defined(SQUISH_ISA_avx2)
-constexpr std::size_t kLanes = 8;
-#else
-constexpr std::size_t kLanes = 4;
-#endif
-using Floats = float __attribute__((vector_size(4 * kLanes)));
-using Ints = int __attribute__((vector_size(4 * kLanes)));
+using namespace squish::SQUISH_ISA_NAMESPACE;
 
+// Vectors are searched side by side, one a lane.
 // Coordinate i of lane l = x[8 l + i]; lanes past `count` are zero.
 void load_lanes(const float* x, std::size_t count, Floats* lanes) {
   for (std::size_t l = 0; l < kLanes; ++l) {
     for (std::size_t i = 0; i < 8; ++i) lanes[i][l] = l < count ? x[8 * l + i] : 0.0f;
   }
 }
-
-std::size_t smaller(std::size_t a, std::size_t b) { return a < b ? a : b; }
 
 // What the halves of the rows add to the scores of best_rows().
 struct QuadScores {

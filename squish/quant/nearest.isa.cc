@@ -1,18 +1,11 @@
 #include "squish/quant/nearest.isa.h"
 
+#include "squish/base/lanes.isa.h"
+
 namespace squish::quant::SQUISH_ISA_NAMESPACE {
 namespace {
 
-// GCC's vector extension, one register wide. Comparisons give lanes of 0 or -1, which select.
-#if defined(SQUISH_ISA_avx512)
-constexpr std::size_t kLanes = 16;
-#elif defined(SQUISH_ISA_avx2)
-constexpr std::size_t kLanes = 8;
-#else
-constexpr std::size_t kLanes = 4;
-#endif
-typedef float Floats __attribute__((vector_size(4 * kLanes), may_alias));
-typedef std::int32_t Ints __attribute__((vector_size(4 * kLanes), may_alias));
+using namespace squish::SQUISH_ISA_NAMESPACE;
 
 constexpr float kInfinity = __builtin_inff();
 constexpr std::size_t kQueries = 4;  // coded side by side, so that a loaded entry serves all
@@ -32,8 +25,6 @@ inline unsigned lanes_of(Ints comparison) {
 }
 
 Floats load(const float* p) { return *reinterpret_cast<const Floats*>(p); }
-
-std::size_t smaller(std::size_t a, std::size_t b) { return a < b ? a : b; }
 
 /// Scores of kQueries queries for the entries [j, j + kUnroll * kLanes).
 inline void score_step(const float* const* x, const SearchView& book, std::size_t j,

@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "squish/io/architecture.h"
 #include "tests/io/tiny_model.h"
 
 namespace squish::io {
@@ -112,6 +113,24 @@ INSTANTIATE_TEST_SUITE_P(All, Families,
                                            std::pair("qwen2", Family::qwen2),
                                            std::pair("qwen3", Family::qwen3)),
                          [](const auto& p) { return p.param.first; });
+
+TEST(MarkInterleavedRows, LetsOneTensorBeReadInModelOrder) {
+  ThreadPool pool(1);
+  for (const char* family : {"llama", "qwen2"}) {
+    const TinyModel model(family);
+    const TemporaryDirectory directory;
+    GgufFile file = read_gguf(directory.write("m.gguf", model.gguf()));
+    mark_interleaved_rows(file);
+    for (const auto& [gguf, hf] :
+         {std::pair{"blk.0.attn_q.weight", "model.layers.0.self_attn.q_proj.weight"},
+          std::pair{"blk.0.attn_k.weight", "model.layers.0.self_attn.k_proj.weight"},
+          std::pair{"blk.0.attn_v.weight", "model.layers.0.self_attn.v_proj.weight"}}) {
+      const Matrix read = read_matrix(file.table.at(gguf), pool);
+      const std::vector<float> values(read.data(), read.data() + read.size());
+      EXPECT_EQ(values, model.weights.at(hf).values) << family << " " << gguf;
+    }
+  }
+}
 
 TEST(OpenModel, PathsThatAreNoModel) {
   const TemporaryDirectory directory;

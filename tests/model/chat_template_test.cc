@@ -25,6 +25,17 @@ io::TokenizerData with_template(const std::string& text) {
   return data;
 }
 
+TEST(ChatTemplate, RefusesOneOfAbsurdLength) {
+  std::string text;
+  while (text.size() < (1 << 18)) text += "'<|im_start|>system";
+  try {
+    apply_chat_template(with_template(text + "<|im_end|>"), {{"user", "hi"}});
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), HasSubstr("tokenizer.json: a chat template of "));
+  }
+}
+
 TEST(ChatTemplate, RendersAsTransformersDoes) {
   const json golden = json::parse(std::ifstream(kData + "golden.json"));  // chat_template.py
   ASSERT_EQ(golden.size(), 28);

@@ -11,12 +11,12 @@
 #include "squish/base/error.h"
 #include "squish/base/half.h"
 #include "squish/base/random.h"
-#include "squish/quant/quantizer.h"
+#include "tests/quant/methods.h"
 
 namespace squish::quant {
 namespace {
 
-struct Shape {
+struct Case {
   unsigned bits;
   bool symmetric, half;
   std::size_t rows, cols, group;  // group 0: the whole row
@@ -31,8 +31,8 @@ struct Shape {
 
 /// All widths with both kinds of grid and scale, with groups that divide a row, leave a remainder,
 /// are longer than it, or hold one weight.
-std::vector<Shape> shapes() {
-  std::vector<Shape> all;
+std::vector<Case> shapes() {
+  std::vector<Case> all;
   for (unsigned bits = 2; bits <= 8; ++bits) {
     for (const bool symmetric : {false, true}) {
       for (const bool half : {false, true}) {
@@ -76,7 +76,7 @@ float number(const Bytes& bytes, std::size_t index, bool half) {
 }
 
 /// Code of one weight, bit by bit: rows start on bytes, fields are LSB first.
-int code_at(const Packed& packed, const Shape& shape, std::size_t row, std::size_t col) {
+int code_at(const Packed& packed, const Case& shape, std::size_t row, std::size_t col) {
   const std::size_t row_bytes = (shape.cols * shape.bits + 7) / 8;
   int code = 0;
   for (unsigned b = 0; b < shape.bits; ++b) {
@@ -91,31 +91,21 @@ struct Grid {
   double scale, zero;
 };
 
-Grid grid_at(const Packed& packed, const Shape& shape, std::size_t row, std::size_t col) {
+Grid grid_at(const Packed& packed, const Case& shape, std::size_t row, std::size_t col) {
   const std::size_t index = row * shape.groups() + col / shape.group_size();
   return {number(section(packed, "scale"), index, shape.half),
           shape.symmetric ? 0.0 : number(section(packed, "zero"), index, shape.half)};
 }
 
-double slow_value(const Packed& packed, const Shape& shape, std::size_t row, std::size_t col) {
+double slow_value(const Packed& packed, const Case& shape, std::size_t row, std::size_t col) {
   const Grid grid = grid_at(packed, shape, row, col);
   const int offset = shape.symmetric ? 1 << (shape.bits - 1) : 0;
   return grid.scale * (code_at(packed, shape, row, col) - offset) + grid.zero;
 }
 
-double snr_db(const Matrix& w, const Matrix& decoded) {
-  double signal = 0, noise = 0;
-  for (std::size_t i = 0; i < w.size(); ++i) {
-    const double x = w.data()[i], d = x - decoded.data()[i];
-    signal += x * x;
-    noise += d * d;
-  }
-  return 10 * std::log10(signal / noise);
-}
-
 TEST(Int, SectionsMeanWhatTheFormatSays) {
   ThreadPool pool(2);
-  for (const Shape& shape : shapes()) {
+  for (const Case& shape : shapes()) {
     for (const char* clip : {"none", "mse"}) {
       const Spec spec = Spec::parse(shape.spec(clip));
       const Packed packed = quantize(weights(shape.rows, shape.cols, 1), spec, {pool});
@@ -135,7 +125,7 @@ TEST(Int, SectionsMeanWhatTheFormatSays) {
 
 TEST(Int, RoundsToTheNearestPointOfTheGridItStores) {
   ThreadPool pool(2);
-  for (const Shape& shape : shapes()) {
+  for (const Case& shape : shapes()) {
     const Matrix w = weights(shape.rows, shape.cols, 2);
     for (const char* clip : {"none", "mse"}) {
       const Packed packed = quantize(w, Spec::parse(shape.spec(clip)), {pool});
@@ -158,7 +148,7 @@ TEST(Int, RoundsToTheNearestPointOfTheGridItStores) {
 
 TEST(Int, GridSpansTheGroup) {
   ThreadPool pool(1);
-  for (const Shape& shape : shapes()) {
+  for (const Case& shape : shapes()) {
     if (shape.half) continue;
     const Matrix w = weights(shape.rows, shape.cols, 3);
     const Packed packed = quantize(w, Spec::parse(shape.spec()), {pool});
@@ -198,7 +188,7 @@ TEST(Int, ReproducesWeightsOnAGridExactly) {
   ThreadPool pool(2);
   const CounterRng rng(4, "grid");
   for (const char* clip : {"none", "mse"}) {
-    for (const Shape& shape : shapes()) {
+    for (const Case& shape : shapes()) {
       // A group of one weight has not both ends.
       if (shape.group_size() < 2 || shape.cols % shape.group_size() == 1) continue;
       Matrix w(shape.rows, shape.cols);
@@ -240,7 +230,7 @@ TEST(Int, LeastSquaresIsNeverWorseThanTheRange) {
     for (unsigned bits = 2; bits <= 8; ++bits) {
       for (const bool symmetric : {false, true}) {
         for (const bool half : {false, true}) {
-          const Shape shape = {bits, symmetric, half, 4, 192, 48};
+          const Case shape = {bits, symmetric, half, 4, 192, 48};
           const Matrix none = dequantize(quantize(w, Spec::parse(shape.spec()), {pool}), pool);
           const Matrix mse = dequantize(quantize(w, Spec::parse(shape.spec("mse")), {pool}), pool);
           for (std::size_t first = 0; first < w.size(); first += 48) {
@@ -279,7 +269,7 @@ TEST(Int, ReachesItsBandsOn64x64) {
       }
       const Packed packed = quantize(w, spec, {pool, seed});
       EXPECT_EQ(packed.bpw(), band.nominal);
-      sum += snr_db(w, dequantize(packed, pool));
+      sum += snr(w, dequantize(packed, pool));
     }
     EXPECT_GT(sum / 20, band.low) << band.spec;
     EXPECT_LT(sum / 20, band.high) << band.spec;

@@ -13,29 +13,10 @@
 #include "squish/base/random.h"
 #include "squish/linalg/hadamard.h"
 #include "squish/quant/e8p.h"
-#include "squish/quant/quantizer.h"
+#include "tests/quant/methods.h"
 
 namespace squish::quant {
 namespace {
-
-Matrix gaussian(std::size_t rows, std::size_t cols, std::uint64_t seed) {
-  const CounterRng rng(seed, "weights");
-  Matrix w(rows, cols);
-  for (std::size_t i = 0; i < w.size(); ++i) {
-    w.data()[i] = 0.02f * static_cast<float>(rng.normal(i));
-  }
-  return w;
-}
-
-double snr_db(const Matrix& w, const Matrix& decoded) {
-  double signal = 0, noise = 0;
-  for (std::size_t i = 0; i < w.size(); ++i) {
-    const double x = w.data()[i], d = x - decoded.data()[i];
-    signal += x * x;
-    noise += d * d;
-  }
-  return 10 * std::log10(signal / noise);
-}
 
 template <class T>
 std::vector<T> section(const Packed& packed, const std::string& name) {
@@ -146,8 +127,8 @@ TEST_P(EveryQuip, SpreadsOutliersBeforeRounding) {
   Matrix spiky = plain;
   const CounterRng rng(1, "columns");
   for (std::size_t i = 0; i < 128; ++i) spiky(i, rng.below(i, 192)) = 0.4f;  // 20 sigma
-  const double expected = snr_db(plain, dequantize(quantize(plain, spec, {pool, 1, "a"}), pool));
-  const double found = snr_db(spiky, dequantize(quantize(spiky, spec, {pool, 1, "a"}), pool));
+  const double expected = snr(plain, dequantize(quantize(plain, spec, {pool, 1, "a"}), pool));
+  const double found = snr(spiky, dequantize(quantize(spiky, spec, {pool, 1, "a"}), pool));
   EXPECT_NEAR(found, expected, 0.3);
 }
 
@@ -181,7 +162,7 @@ TEST(Quip, ReachesItsBandsOn64x64) {
     double sum = 0;
     for (std::uint64_t seed = 0; seed < 20; ++seed) {
       const Matrix w = gaussian(64, 64, seed);
-      sum += snr_db(w, dequantize(quantize(w, spec, {pool, seed, "w"}), pool));
+      sum += snr(w, dequantize(quantize(w, spec, {pool, seed, "w"}), pool));
     }
     EXPECT_GT(sum / 20, band.low) << band.spec;
     EXPECT_LT(sum / 20, band.high) << band.spec;
@@ -193,10 +174,10 @@ TEST(Quip, ReachesItsBandsOnALargeMatrix) {
   const Matrix w = gaussian(1024, 1024, 3);  // 4096 x 4096: the high-fidelity preset
   for (const Band& band : {Band{"quip:bits=2", 10.35, 10.45}, Band{"quip:bits=3", 15.25, 15.4},
                            Band{"quip:bits=4", 20.55, 20.7}, Band{"quip:form=gain", 6.25, 6.32}}) {
-    const double snr =
-        snr_db(w, dequantize(quantize(w, Spec::parse(band.spec), {pool, 4, "w"}), pool));
-    EXPECT_GT(snr, band.low) << band.spec;
-    EXPECT_LT(snr, band.high) << band.spec;
+    const double reached =
+        snr(w, dequantize(quantize(w, Spec::parse(band.spec), {pool, 4, "w"}), pool));
+    EXPECT_GT(reached, band.low) << band.spec;
+    EXPECT_LT(reached, band.high) << band.spec;
   }
 }
 
@@ -205,7 +186,7 @@ TEST(Quip, ScaleIsTheLeastSquaresOne) {
   const Matrix w = gaussian(48, 64, 6);
   for (const char* text : {"quip:bits=2", "quip:bits=3", "quip:bits=4"}) {
     Packed packed = quantize(w, Spec::parse(text), {pool, 1, "w"});
-    const double best = snr_db(w, dequantize(packed, pool));
+    const double best = snr(w, dequantize(packed, pool));
     for (const float factor : {0.995f, 1.005f}) {
       Packed other = packed;
       Bytes& bytes = other.sections.back().bytes;
@@ -214,7 +195,7 @@ TEST(Quip, ScaleIsTheLeastSquaresOne) {
       std::memcpy(&scale, bytes.data(), 4);
       scale *= factor;
       std::memcpy(bytes.data(), &scale, 4);
-      EXPECT_LT(snr_db(w, dequantize(other, pool)), best) << text;
+      EXPECT_LT(snr(w, dequantize(other, pool)), best) << text;
     }
   }
 }
