@@ -12,7 +12,8 @@ namespace {
 // window of 512 tokens keeps 16 cores busy.
 constexpr std::size_t kBlockRows = 256, kBlockCols = 384;
 
-void gemm(ConstMatrixView a, ConstMatrixView b, CBLAS_TRANSPOSE transpose_b, MatrixView c) {
+void gemm(ConstMatrixView a, CBLAS_TRANSPOSE transpose_a, ConstMatrixView b,
+          CBLAS_TRANSPOSE transpose_b, MatrixView c) {
   // The library would start threads of its own below ours.
   static const bool single_threaded = (openblas_set_num_threads(1), true);
   static_cast<void>(single_threaded);
@@ -20,8 +21,9 @@ void gemm(ConstMatrixView a, ConstMatrixView b, CBLAS_TRANSPOSE transpose_b, Mat
   const auto leading = [](const auto& view) {
     return static_cast<blasint>(std::max<std::size_t>(1, view.stride));
   };
-  cblas_sgemm(CblasRowMajor, CblasNoTrans, transpose_b, static_cast<blasint>(c.rows),
-              static_cast<blasint>(c.cols), static_cast<blasint>(a.cols), 1.0f, a.data, leading(a),
+  const std::size_t inner = transpose_a == CblasTrans ? a.rows : a.cols;
+  cblas_sgemm(CblasRowMajor, transpose_a, transpose_b, static_cast<blasint>(c.rows),
+              static_cast<blasint>(c.cols), static_cast<blasint>(inner), 1.0f, a.data, leading(a),
               b.data, leading(b), 0.0f, c.data, leading(c));
 }
 
@@ -29,12 +31,17 @@ void gemm(ConstMatrixView a, ConstMatrixView b, CBLAS_TRANSPOSE transpose_b, Mat
 
 void gemm_nt(ConstMatrixView a, ConstMatrixView b, MatrixView c) {
   assert(a.cols == b.cols && c.rows == a.rows && c.cols == b.rows);
-  gemm(a, b, CblasTrans, c);
+  gemm(a, CblasNoTrans, b, CblasTrans, c);
 }
 
 void gemm_nn(ConstMatrixView a, ConstMatrixView b, MatrixView c) {
   assert(a.cols == b.rows && c.rows == a.rows && c.cols == b.cols);
-  gemm(a, b, CblasNoTrans, c);
+  gemm(a, CblasNoTrans, b, CblasNoTrans, c);
+}
+
+void gemm_tn(ConstMatrixView a, ConstMatrixView b, MatrixView c) {
+  assert(a.rows == b.rows && c.rows == a.cols && c.cols == b.cols);
+  gemm(a, CblasTrans, b, CblasNoTrans, c);
 }
 
 void gemm_nt(ConstMatrixView a, ConstMatrixView b, MatrixView c, ThreadPool& pool) {

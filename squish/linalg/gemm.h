@@ -12,6 +12,9 @@ void gemm_nt(ConstMatrixView a, ConstMatrixView b, MatrixView c);
 /// C = A B on the calling thread; A: m x k, B: k x n, C: m x n. C overlaps neither.
 void gemm_nn(ConstMatrixView a, ConstMatrixView b, MatrixView c);
 
+/// C = Aᵀ B on the calling thread; A: k x m, B: k x n, C: m x n. C overlaps neither.
+void gemm_tn(ConstMatrixView a, ConstMatrixView b, MatrixView c);
+
 /// C = A Bᵀ in blocks of C that the pool shares out.
 void gemm_nt(ConstMatrixView a, ConstMatrixView b, MatrixView c, ThreadPool& pool);
 

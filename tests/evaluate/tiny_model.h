@@ -20,14 +20,15 @@ class TinyModel {
   static constexpr std::size_t kVocab = 258, kHidden = 32, kIntermediate = 48, kContext = 96;
   static constexpr std::size_t kLinear = 2 * (2 * 32 * 32 + 2 * 16 * 32 + 3 * 48 * 32);
 
-  /// `weight` replaces the first weight of layer 1's down projection.
-  explicit TinyModel(std::uint64_t seed = 1, float weight = 0.01f) {
+  /// `weight` replaces the first weight of `replaced`.
+  explicit TinyModel(std::uint64_t seed = 1, float weight = 0.01f,
+                     const std::string& replaced = "model.layers.1.mlp.down_proj.weight") {
     std::string name = (std::filesystem::temp_directory_path() / "squish-tiny-XXXXXX").string();
     if (::mkdtemp(name.data()) == nullptr) throw std::runtime_error("no temporary directory");
     path_ = name;
     write_config();
     write_tokenizer();
-    write_weights(seed, weight);
+    write_weights(seed, weight, replaced);
   }
   ~TinyModel() { std::filesystem::remove_all(path_); }
   TinyModel(const TinyModel&) = delete;
@@ -99,7 +100,7 @@ class TinyModel {
               .dump());
   }
 
-  void write_weights(std::uint64_t seed, float weight) {
+  void write_weights(std::uint64_t seed, float weight, const std::string& replaced) {
     Json header = Json::object();
     std::string data;
     const auto tensor = [&](const std::string& name, std::size_t rows, std::size_t cols) {
@@ -107,7 +108,7 @@ class TinyModel {
       const std::size_t begin = data.size(), count = rows * (cols == 0 ? 1 : cols);
       for (std::size_t i = 0; i < count; ++i) {
         float x = cols == 0 ? 1.0f : 0.15f * static_cast<float>(random.normal(i));
-        if (i == 0 && name == "model.layers.1.mlp.down_proj.weight") x = weight;
+        if (i == 0 && name == replaced) x = weight;
         const std::uint16_t half = to_bf16(x);
         data.append(reinterpret_cast<const char*>(&half), 2);
       }

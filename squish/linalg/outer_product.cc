@@ -1,0 +1,81 @@
+#include "squish/linalg/outer_product.h"
+
+#include <algorithm>
+#include <cassert>
+
+#include "squish/base/isa.h"
+#include "squish/linalg/gemm.h"
+#include "squish/linalg/outer_product.isa.h"
+
+namespace squish::linalg {
+
+SQUISH_DECLARE_TABLES(SumOps, kSumOps);
+
+const SumOps& sum_ops() { return choose(scalar::kSumOps, avx2::kSumOps, avx512::kSumOps); }
+
+namespace {
+
+constexpr std::size_t kBlock = 128;      // columns of x
+constexpr std::size_t kTokens = 512;     // summed in f32
+constexpr std::size_t kSumColumns = 64;  // a chunk of add_rows()
+
+}  // namespace
+
+void add_outer_products(ConstMatrixView x, std::span<double> triangle, ThreadPool& pool) {
+  const std::size_t n = x.cols, blocks = (n + kBlock - 1) / kBlock;
+  assert(triangle.size() == triangle_size(n));
+  const auto add_block = [&](std::size_t top, std::size_t left) {
+    const std::size_t height = std::min(kBlock, n - top), width = std::min(kBlock, n - left);
+    thread_local Matrix products(kBlock, kBlock);
+    for (std::size_t begin = 0; begin < x.rows; begin += kTokens) {
+      const std::size_t count = std::min(kTokens, x.rows - begin);
+      gemm_tn(ConstMatrixView(&x(begin, top), count, height, x.stride),
+              ConstMatrixView(&x(begin, left), count, width, x.stride),
+              MatrixView(products.data(), height, width, kBlock));
+      for (std::size_t i = 0; i < height; ++i) {
+        const std::size_t skip = top == left ? i : 0;  // what is below the diagonal
+        const std::size_t row = triangle_row(top + i, n) + (left + skip) - (top + i);
+        sum_ops().add(&products(i, skip), width - skip, &triangle[row]);
+      }
+    }
+  };
+  // Block (a, b), b >= a, is chunk a * blocks + b of a square of which half is empty.
+  pool.run(blocks * blocks, [&](std::size_t chunk) {
+    const std::size_t a = chunk / blocks, b = chunk % blocks;
+    if (b >= a) add_block(a * kBlock, b * kBlock);
+  });
+}
+
+void add_rows(ConstMatrixView x, std::span<double> sums, ThreadPool& pool) {
+  assert(sums.size() == x.cols);
+  parallel_for(pool, x.cols, kSumColumns, [&](std::size_t begin, std::size_t end) {
+    for (std::size_t i = 0; i < x.rows; ++i) {
+      sum_ops().add(&x(i, begin), end - begin, &sums[begin]);
+    }
+  });
+}
+
+bool all_within(std::span<const float> x, float limit) {
+  return sum_ops().within(x.data(), x.size(), limit);
+}
+
+SymmetricMatrix expand_triangle(std::span<const double> triangle, std::size_t n, double scale) {
+  assert(triangle.size() == triangle_size(n));
+  SymmetricMatrix matrix(n);
+  const double* value = triangle.data();
+  for (std::size_t i = 0; i < n; ++i) {
+    for (std::size_t j = i; j < n; ++j) matrix(i, j) = *value++ * scale;
+  }
+  // Tiles keep the strided reads of the transposition within the cache.
+  constexpr std::size_t kTile = 32;
+  for (std::size_t top = 0; top < n; top += kTile) {
+    for (std::size_t left = 0; left <= top; left += kTile) {
+      for (std::size_t i = top; i < std::min(n, top + kTile); ++i) {
+        for (std::size_t j = left; j < std::min(i, left + kTile); ++j) matrix(i, j) = matrix(j, i);
+      }
+    }
+  }
+  return matrix;
+}
+
+}  // namespace squish::linalg
