@@ -32,6 +32,11 @@ struct BasicMatrixView {
     assert(begin <= end && end <= rows);
     return {data + begin * stride, end - begin, cols, stride};
   }
+  /// Columns [begin, end).
+  BasicMatrixView col_range(std::size_t begin, std::size_t end) const {
+    assert(begin <= end && end <= cols);
+    return {data + begin, rows, end - begin, stride};
+  }
 };
 
 using MatrixView = BasicMatrixView<float>;

@@ -5,7 +5,15 @@
 #include <algorithm>
 #include <cassert>
 
+#include "squish/linalg/blas.h"
+
 namespace squish::linalg {
+
+void keep_blas_single_threaded() {
+  static const bool done = (openblas_set_num_threads(1), true);
+  static_cast<void>(done);
+}
+
 namespace {
 
 // Blocks of C: large enough that packing the operands costs OpenBLAS little, small enough that a
@@ -13,10 +21,8 @@ namespace {
 constexpr std::size_t kBlockRows = 256, kBlockCols = 384;
 
 void gemm(ConstMatrixView a, CBLAS_TRANSPOSE transpose_a, ConstMatrixView b,
-          CBLAS_TRANSPOSE transpose_b, MatrixView c) {
-  // The library would start threads of its own below ours.
-  static const bool single_threaded = (openblas_set_num_threads(1), true);
-  static_cast<void>(single_threaded);
+          CBLAS_TRANSPOSE transpose_b, float beta, MatrixView c) {
+  keep_blas_single_threaded();
   if (c.rows == 0 || c.cols == 0) return;
   const auto leading = [](const auto& view) {
     return static_cast<blasint>(std::max<std::size_t>(1, view.stride));
@@ -24,24 +30,29 @@ void gemm(ConstMatrixView a, CBLAS_TRANSPOSE transpose_a, ConstMatrixView b,
   const std::size_t inner = transpose_a == CblasTrans ? a.rows : a.cols;
   cblas_sgemm(CblasRowMajor, transpose_a, transpose_b, static_cast<blasint>(c.rows),
               static_cast<blasint>(c.cols), static_cast<blasint>(inner), 1.0f, a.data, leading(a),
-              b.data, leading(b), 0.0f, c.data, leading(c));
+              b.data, leading(b), beta, c.data, leading(c));
 }
 
 }  // namespace
 
 void gemm_nt(ConstMatrixView a, ConstMatrixView b, MatrixView c) {
   assert(a.cols == b.cols && c.rows == a.rows && c.cols == b.rows);
-  gemm(a, CblasNoTrans, b, CblasTrans, c);
+  gemm(a, CblasNoTrans, b, CblasTrans, 0, c);
 }
 
 void gemm_nn(ConstMatrixView a, ConstMatrixView b, MatrixView c) {
   assert(a.cols == b.rows && c.rows == a.rows && c.cols == b.cols);
-  gemm(a, CblasNoTrans, b, CblasNoTrans, c);
+  gemm(a, CblasNoTrans, b, CblasNoTrans, 0, c);
 }
 
 void gemm_tn(ConstMatrixView a, ConstMatrixView b, MatrixView c) {
   assert(a.rows == b.rows && c.rows == a.cols && c.cols == b.cols);
-  gemm(a, CblasTrans, b, CblasNoTrans, c);
+  gemm(a, CblasTrans, b, CblasNoTrans, 0, c);
+}
+
+void gemm_nn_add(ConstMatrixView a, ConstMatrixView b, MatrixView c) {
+  assert(a.cols == b.rows && c.rows == a.rows && c.cols == b.cols);
+  gemm(a, CblasNoTrans, b, CblasNoTrans, 1, c);
 }
 
 void gemm_nt(ConstMatrixView a, ConstMatrixView b, MatrixView c, ThreadPool& pool) {

@@ -11,6 +11,8 @@ namespace squish::linalg {
 void gemm_nt(ConstMatrixView a, ConstMatrixView b, MatrixView c);
 /// C = A B on the calling thread; A: m x k, B: k x n, C: m x n. C overlaps neither.
 void gemm_nn(ConstMatrixView a, ConstMatrixView b, MatrixView c);
+/// C += A B, likewise.
+void gemm_nn_add(ConstMatrixView a, ConstMatrixView b, MatrixView c);
 
 /// C = Aᵀ B on the calling thread; A: k x m, B: k x n, C: m x n. C overlaps neither.
 void gemm_tn(ConstMatrixView a, ConstMatrixView b, MatrixView c);

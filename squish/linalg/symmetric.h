@@ -2,6 +2,8 @@
 #include <cstddef>
 
 #include "squish/base/buffer.h"
+#include "squish/base/matrix.h"
+#include "squish/base/threads.h"
 
 namespace squish::linalg {
 
@@ -22,5 +24,8 @@ class SymmetricMatrix {
   std::size_t n_ = 0;
   AlignedVector<double> data_;
 };
+
+/// tr(A H A'), the sum of a H a' over the rows a of A; A has n columns.
+double trace_of_form(ConstMatrixView a, const SymmetricMatrix& h, ThreadPool& pool);
 
 }  // namespace squish::linalg

@@ -1,5 +1,6 @@
 // INT2 to INT8: uniform scalar quantisation with one scale (and zero point) per group of g
-// consecutive inputs of a row, rounded to nearest. methods.md 1.1 and 1.2.
+// consecutive inputs of a row; rounded to nearest, or by GPTQ (arXiv 2210.17323) where the inputs'
+// moments are known. methods.md 1.1 to 1.3.
 //
 // Stored, per matrix:
 //   q      codes of `bits` bits, LSB first, each row starting on a byte
@@ -10,7 +11,9 @@
 // Symmetric codes are offset binary: code c stands for c - 2^(bits-1); the scale is
 // max|w| / (2^(bits-1) - 1), so that both ends of the range are represented.
 // clip=mse: least squares for (scale, zero) given the codes and rounding given those, alternated
-// from several starting ranges; the best squared error is kept (methods.md 1.2).
+// from several starting ranges; the best squared error is kept (methods.md 1.2). Calibrated, each
+// weight's error counts with the energy of its input.
+// order=act: groups stay runs of columns as stored (static groups), so nothing more is stored.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -21,6 +24,7 @@
 #include "squish/base/error.h"
 #include "squish/base/half.h"
 #include "squish/base/isa.h"
+#include "squish/quant/feedback.h"
 #include "squish/quant/int.isa.h"
 #include "squish/quant/registry.h"
 
@@ -83,11 +87,16 @@ bool make_storable(Grid& grid, const Layout& layout) {
   return std::isfinite(grid.scale) && std::isfinite(grid.zero);
 }
 
+/// Consecutive weights of a row, and how much the error of each counts; null: all the same.
+struct Group {
+  std::span<const float> w;
+  const float* importance = nullptr;
+};
+
 /// Rounds one group on the grid; returns the squared error.
-float round_on(const Grid& grid, std::span<const float> w, const Layout& layout,
-               std::uint8_t* codes) {
-  return int_ops().round(w.data(), w.size(), grid.scale, grid.zero, layout.low(), layout.high(),
-                         codes);
+float round_on(const Grid& grid, const Group& group, const Layout& layout, std::uint8_t* codes) {
+  return int_ops().round(group.w.data(), group.importance, group.w.size(), grid.scale, grid.zero,
+                         layout.low(), layout.high(), codes);
 }
 
 /// The grid that spans [low, high] (asymmetric) or +-max(-low, high) (symmetric).
@@ -97,11 +106,10 @@ Grid spanning(float low, float high, const Layout& layout) {
 }
 
 /// Least squares for the grid given the codes; false where the codes do not determine it.
-bool refit(Grid& grid, std::span<const float> w, const Layout& layout, const std::uint8_t* codes) {
-  std::array<float, 4> sum{};
-  int_ops().sums(w.data(), codes, w.size(), layout.low(), sum.data());
-  const double q1 = sum[0], q2 = sum[1], w1 = sum[2], qw = sum[3];
-  const auto n = static_cast<double>(w.size());
+bool refit(Grid& grid, const Group& group, const Layout& layout, const std::uint8_t* codes) {
+  std::array<float, 5> sum{};
+  int_ops().sums(group.w.data(), group.importance, codes, group.w.size(), layout.low(), sum.data());
+  const double q1 = sum[0], q2 = sum[1], w1 = sum[2], qw = sum[3], n = sum[4];
   if (layout.symmetric) {
     if (q2 <= 0) return false;
     grid.scale = static_cast<float>(qw / q2);
@@ -120,18 +128,18 @@ constexpr std::array<float, 6> kStarts = {1.0f, 0.92f, 0.84f, 0.76f, 0.66f, 0.55
 
 struct Scratch {
   std::vector<std::uint8_t> trial, best;
+  explicit Scratch(const Layout& layout) : trial(layout.group), best(layout.group) {}
 };
 
 /// Codes one group into scratch.best and returns its grid.
-Grid fit_group(std::span<const float> w, const Layout& layout, bool least_squares,
-               Scratch& scratch) {
+Grid fit_group(const Group& group, const Layout& layout, bool least_squares, Scratch& scratch) {
   std::array<float, 2> range{};
-  int_ops().range(w.data(), w.size(), range.data());
+  int_ops().range(group.w.data(), group.w.size(), range.data());
   Grid best = spanning(range[0], range[1], layout);
   if (!make_storable(best, layout)) {
     fail("a group of weights needs a scale beyond the range of f16; use scale=f32");
   }
-  float best_error = round_on(best, w, layout, scratch.best.data());
+  float best_error = round_on(best, group, layout, scratch.best.data());
   if (!least_squares) return best;
 
   const float middle = 0.5f * (range[0] + range[1]), half = 0.5f * (range[1] - range[0]);
@@ -140,48 +148,137 @@ Grid fit_group(std::span<const float> w, const Layout& layout, bool least_square
                                  : spanning(middle - share * half, middle + share * half, layout);
     float previous = std::numeric_limits<float>::infinity();
     for (int i = 0; i < kMaxRefits && make_storable(grid, layout); ++i) {
-      const float error = round_on(grid, w, layout, scratch.trial.data());
+      const float error = round_on(grid, group, layout, scratch.trial.data());
       if (error < best_error) {
         best_error = error;
         best = grid;
         scratch.best = scratch.trial;
       }
-      if (!(error < previous) || !refit(grid, w, layout, scratch.trial.data())) break;
+      if (!(error < previous) || !refit(grid, group, layout, scratch.trial.data())) break;
       previous = error;
     }
   }
   return best;
 }
 
-Packed encode(ConstMatrixView weights, const Spec& spec, const EncodeContext& context) {
-  const Layout layout(spec, weights.rows, weights.cols);
-  const bool least_squares = spec.word("clip") == "mse";
-  Bytes q(layout.rows * layout.row_bytes()), scale(layout.scale_bytes());
-  Bytes zero(layout.symmetric ? 0 : layout.scale_bytes());
+/// What encode() fills in.
+struct Sections {
+  Bytes q, scale, zero;
 
-  parallel_for(context.pool, layout.rows, 16, [&](std::size_t begin, std::size_t end) {
-    Scratch scratch{std::vector<std::uint8_t>(layout.group),
-                    std::vector<std::uint8_t>(layout.group)};
+  explicit Sections(const Layout& layout)
+      : q(layout.rows * layout.row_bytes()),
+        scale(layout.scale_bytes()),
+        zero(layout.symmetric ? 0 : layout.scale_bytes()) {}
+
+  void store_grid(const Layout& layout, std::size_t index, const Grid& grid) {
+    store(scale, index, grid.scale, layout.half_scales);
+    if (!layout.symmetric) store(zero, index, grid.zero, layout.half_scales);
+  }
+  void store_codes(const Layout& layout, std::size_t row, std::span<const std::uint32_t> codes) {
+    const Bytes packed = pack_bits(codes, layout.bits);
+    std::memcpy(q.data() + row * layout.row_bytes(), packed.data(), packed.size());
+  }
+};
+
+void encode_to_nearest(ConstMatrixView weights, const Layout& layout, bool least_squares,
+                       Sections& sections, ThreadPool& pool) {
+  parallel_for(pool, layout.rows, 16, [&](std::size_t begin, std::size_t end) {
+    Scratch scratch(layout);
     std::vector<std::uint32_t> codes(layout.cols);
     for (std::size_t row = begin; row < end; ++row) {
       for (std::size_t g = 0; g < layout.groups(); ++g) {
         const auto w = weights.row(row).subspan(g * layout.group, layout.group_size(g));
-        const Grid grid = fit_group(w, layout, least_squares, scratch);
-        const std::size_t index = row * layout.groups() + g;
-        store(scale, index, grid.scale, layout.half_scales);
-        if (!layout.symmetric) store(zero, index, grid.zero, layout.half_scales);
+        const Grid grid = fit_group({w}, layout, least_squares, scratch);
+        sections.store_grid(layout, row * layout.groups() + g, grid);
         std::copy_n(scratch.best.begin(), w.size(), codes.begin() + g * layout.group);
       }
-      const Bytes packed = pack_bits(codes, layout.bits);
-      std::memcpy(q.data() + row * layout.row_bytes(), packed.data(), packed.size());
+      sections.store_codes(layout, row, codes);
     }
   });
+}
+
+/// GPTQ. A group's grid is fitted once the feedback of all later groups has reached its targets, or
+/// beforehand (order=act), since its columns are then rounded at different times.
+void encode_with_feedback(ConstMatrixView weights, const Layout& layout, bool least_squares,
+                          const ColumnFeedback& feedback, Sections& sections, ThreadPool& pool) {
+  const bool ordered = !feedback.order.empty();
+  std::vector<Grid> grids(layout.rows * layout.groups());
+  std::vector<std::uint32_t> codes(layout.rows * layout.cols);
+  const auto fit = [&](std::size_t row, std::size_t g, std::span<const float> w, Scratch& scratch) {
+    const float* importance =
+        feedback.weights.empty() ? nullptr : feedback.weights.data() + g * layout.group;
+    const std::size_t index = row * layout.groups() + g;
+    grids[index] = fit_group({w, importance}, layout, least_squares, scratch);
+    sections.store_grid(layout, index, grids[index]);
+  };
+
+  Matrix permuted(ordered ? layout.rows : 0, layout.cols);
+  BlockRounding rounding;
+  if (ordered) {
+    parallel_for(pool, layout.rows, 16, [&](std::size_t begin, std::size_t end) {
+      Scratch scratch(layout);
+      for (std::size_t row = begin; row < end; ++row) {
+        for (std::size_t g = 0; g < layout.groups(); ++g) {
+          fit(row, g, weights.row(row).subspan(g * layout.group, layout.group_size(g)), scratch);
+        }
+        for (std::size_t j = 0; j < layout.cols; ++j) {
+          permuted(row, j) = weights(row, feedback.order[j]);
+        }
+      }
+    });
+  } else {
+    rounding.group = layout.group;
+    rounding.begin_group = [&](std::size_t first_row, std::size_t col, ConstMatrixView targets) {
+      Scratch scratch(layout);
+      for (std::size_t i = 0; i < targets.rows; ++i) {
+        fit(first_row + i, col / layout.group, targets.row(i), scratch);
+      }
+    };
+  }
+  rounding.round = [&](std::size_t first_row, std::size_t position, ConstMatrixView target,
+                       MatrixView rounded) {
+    const std::size_t col = ordered ? feedback.order[position] : position;
+    for (std::size_t i = 0; i < target.rows; ++i) {
+      const Grid& grid = grids[(first_row + i) * layout.groups() + col / layout.group];
+      std::uint8_t code = 0;
+      round_on(grid, {target.row(i)}, layout, &code);
+      int_ops().expand(&code, 1, grid.scale, grid.zero, layout.low(), &rounded(i, 0));
+      codes[(first_row + i) * layout.cols + col] = code;
+    }
+  };
+  Matrix rounded(layout.rows, layout.cols);
+  ldlq(ordered ? ConstMatrixView(permuted) : weights, feedback.factor, rounding, rounded, pool);
+
+  parallel_for(pool, layout.rows, 16, [&](std::size_t begin, std::size_t end) {
+    for (std::size_t row = begin; row < end; ++row) {
+      sections.store_codes(layout, row, std::span(codes).subspan(row * layout.cols, layout.cols));
+    }
+  });
+}
+
+Packed encode(ConstMatrixView weights, const Spec& spec, const EncodeContext& context) {
+  const Layout layout(spec, weights.rows, weights.cols);
+  const bool least_squares = spec.word("clip") == "mse";
+  Sections sections(layout);
+  if (context.prepared == nullptr) {
+    encode_to_nearest(weights, layout, least_squares, sections, context.pool);
+  } else {
+    encode_with_feedback(weights, layout, least_squares, prepared_as<ColumnFeedback>(context, spec),
+                         sections, context.pool);
+  }
 
   Packed packed{spec, layout.rows, layout.cols, {}};
-  packed.sections.push_back({"q", Part::indices, std::move(q)});
-  packed.sections.push_back({"scale", Part::scales, std::move(scale)});
-  if (!layout.symmetric) packed.sections.push_back({"zero", Part::scales, std::move(zero)});
+  packed.sections.push_back({"q", Part::indices, std::move(sections.q)});
+  packed.sections.push_back({"scale", Part::scales, std::move(sections.scale)});
+  if (!layout.symmetric) {
+    packed.sections.push_back({"zero", Part::scales, std::move(sections.zero)});
+  }
   return packed;
+}
+
+std::shared_ptr<const Prepared> prepare(const InputMoments& moments, const Spec& spec,
+                                        const PrepareContext& /*context*/) {
+  return prepare_columns(moments.second, spec.real("damp"), spec.word("order") == "act");
 }
 
 void unpack_row(const std::byte* bytes, const Layout& layout, std::vector<std::uint8_t>& codes,
@@ -236,8 +333,13 @@ Method int_method(unsigned bits) {
                integer_key("g", 64, 0, 1 << 20, "group size along a row; 0: the whole row"),
                choice_key("clip", {"none", "mse"},
                           "how the range is found: min and max, or least squares"),
-               choice_key("scale", {"f32", "f16"}, "type of scale and zero point")},
+               choice_key("scale", {"f32", "f16"}, "type of scale and zero point"),
+               choice_key("order", {"none", "act"},
+                          "calibrated: columns as they come, or those of most energy first"),
+               real_key("damp", "0.01", 0, 10,
+                        "calibrated: added to H's diagonal, relative to its mean")},
       .nominal_bpw = nominal_bpw,
+      .prepare = prepare,
       .encode = encode,
       .decode = decode,
   };

@@ -3,8 +3,9 @@
 namespace squish::quant::SQUISH_ISA_NAMESPACE {
 namespace {
 
-float round(const float* w, std::size_t n, float scale, float zero, int low, int high,
-            std::uint8_t* codes) {
+template <bool kWeighted>
+float round(const float* w, const float* h, std::size_t n, float scale, float zero, int low,
+            int high, std::uint8_t* codes) {
   const float inverse = scale > 1e-38f ? 1.0f / scale : 0.0f;
   const float lowest = static_cast<float>(low), highest = static_cast<float>(high);
   float error = 0;
@@ -15,26 +16,42 @@ float round(const float* w, std::size_t n, float scale, float zero, int low, int
     x = x > highest ? highest : x;
     const int code = static_cast<int>(x - lowest + 0.5f);
     const float d = w[i] - (scale * static_cast<float>(code + low) + zero);
-    error += d * d;
+    error += kWeighted ? h[i] * (d * d) : d * d;
     codes[i] = static_cast<std::uint8_t>(code);
   }
   return error;
 }
 
-void sums(const float* w, const std::uint8_t* codes, std::size_t n, int low, float* out) {
-  float q1 = 0, q2 = 0, w1 = 0, qw = 0;
-#pragma omp simd reduction(+ : q1, q2, w1, qw)
+float round_any(const float* w, const float* h, std::size_t n, float scale, float zero, int low,
+                int high, std::uint8_t* codes) {
+  return h == nullptr ? round<false>(w, h, n, scale, zero, low, high, codes)
+                      : round<true>(w, h, n, scale, zero, low, high, codes);
+}
+
+template <bool kWeighted>
+void sums(const float* w, const float* h, const std::uint8_t* codes, std::size_t n, int low,
+          float* out) {
+  float q1 = 0, q2 = 0, w1 = 0, qw = 0, h1 = 0;
+#pragma omp simd reduction(+ : q1, q2, w1, qw, h1)
   for (std::size_t i = 0; i < n; ++i) {
     const float q = static_cast<float>(codes[i] + low);
-    q1 += q;
-    q2 += q * q;
-    w1 += w[i];
-    qw += q * w[i];
+    const float qh = kWeighted ? q * h[i] : q;
+    q1 += qh;
+    q2 += q * qh;
+    w1 += kWeighted ? w[i] * h[i] : w[i];
+    qw += qh * w[i];
+    if (kWeighted) h1 += h[i];
   }
   out[0] = q1;
   out[1] = q2;
   out[2] = w1;
   out[3] = qw;
+  out[4] = kWeighted ? h1 : static_cast<float>(n);
+}
+
+void sums_any(const float* w, const float* h, const std::uint8_t* codes, std::size_t n, int low,
+              float* out) {
+  h == nullptr ? sums<false>(w, h, codes, n, low, out) : sums<true>(w, h, codes, n, low, out);
 }
 
 void expand(const std::uint8_t* codes, std::size_t n, float scale, float zero, int low,
@@ -68,6 +85,6 @@ void unpack_nibbles(const std::uint8_t* bytes, std::size_t n, std::uint8_t* code
 }  // namespace
 
 extern const IntOps kIntOps;
-const IntOps kIntOps = {round, sums, expand, range, unpack_nibbles};
+const IntOps kIntOps = {round_any, sums_any, expand, range, unpack_nibbles};
 
 }  // namespace squish::quant::SQUISH_ISA_NAMESPACE

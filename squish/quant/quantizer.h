@@ -1,12 +1,15 @@
 #pragma once
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "squish/base/buffer.h"
+#include "squish/base/error.h"
 #include "squish/base/matrix.h"
 #include "squish/base/threads.h"
+#include "squish/quant/moments.h"
 #include "squish/quant/spec.h"
 
 /// The one interface where methods meet. A method turns a weight matrix W (rows = output features,
@@ -41,6 +44,15 @@ struct Packed {
   double bpw() const;
 };
 
+/// What a method makes of a layer's input moments, once for all tensors that share that input
+/// (q, k and v; gate and up): its factor, say.
+struct Prepared {
+  std::size_t inputs = 0;      ///< columns of the matrices it is for
+  double damping = 0;          ///< used, relative to the mean of H's diagonal
+  bool diagonal_only = false;  ///< H could not be factored: no error feedback
+  virtual ~Prepared() = default;
+};
+
 /// What encode() may use besides the weights. The bytes it returns depend on the weights, the
 /// spec, the seed, the key and the instruction set (squish/base/isa.h: sums are rounded in another
 /// order), never on the number of threads. Any machine decodes them.
@@ -49,7 +61,24 @@ struct EncodeContext {
   std::uint64_t seed = 0;
   /// Names the tensor; keys its random streams.
   std::string_view key = "";
+  /// From prepare() with the same spec and seed; null: no calibration, H is the identity.
+  const Prepared* prepared = nullptr;
 };
+
+struct PrepareContext {
+  ThreadPool& pool;
+  std::uint64_t seed = 0;
+  /// Names the input; keys random streams that tensors with this input share.
+  std::string_view key = "";
+};
+
+/// context.prepared as the type that the method's prepare() makes; Error if it is another's.
+template <class T>
+const T& prepared_as(const EncodeContext& context, const Spec& spec) {
+  const auto* prepared = dynamic_cast<const T*>(context.prepared);
+  if (prepared == nullptr) fail("the input's moments were not prepared for {}", spec.full());
+  return *prepared;
+}
 
 /// A method as the registry holds it.
 struct Method {
@@ -62,6 +91,9 @@ struct Method {
   void (*check)(const Spec& spec) = nullptr;
   /// The formula that the method's paper quotes (metrics.md, `bpw_nominal`).
   double (*nominal_bpw)(const Spec& spec, std::size_t rows, std::size_t cols) = nullptr;
+  /// See prepare(); null where the method makes no use of calibration.
+  std::shared_ptr<const Prepared> (*prepare)(const InputMoments& moments, const Spec& spec,
+                                             const PrepareContext& context) = nullptr;
   /// `weights`: rows x cols, neither zero, all in +-kLargestWeight (checked by quantize()).
   Packed (*encode)(ConstMatrixView weights, const Spec& spec,
                    const EncodeContext& context) = nullptr;
@@ -77,8 +109,13 @@ const Method& find_method(std::string_view name);
 /// The largest magnitude that quantize() takes: squares and their sums stay within float.
 inline constexpr float kLargestWeight = 1e15f;
 
+/// What the spec's method makes of the moments; null: it makes no use of them.
+std::shared_ptr<const Prepared> prepare(const InputMoments& moments, const Spec& spec,
+                                        ThreadPool& pool, std::uint64_t seed = 0,
+                                        std::string_view input_key = "");
+
 /// Checks that the weights are finite, not too large and not empty (Error names the first bad
-/// element), encodes.
+/// element) and that `context.prepared` is for as many columns, encodes.
 Packed quantize(ConstMatrixView weights, const Spec& spec, const EncodeContext& context);
 /// decode() into `out`, which must be packed.rows x packed.cols.
 void dequantize(const Packed& packed, MatrixView out, ThreadPool& pool);

@@ -68,6 +68,14 @@ double Packed::bpw() const {
          (static_cast<double>(rows) * static_cast<double>(cols));
 }
 
+std::shared_ptr<const Prepared> prepare(const InputMoments& moments, const Spec& spec,
+                                        ThreadPool& pool, std::uint64_t seed,
+                                        std::string_view input_key) {
+  const Method& method = find_method(spec.method());
+  if (method.prepare == nullptr) return nullptr;
+  return method.prepare(moments, spec, {pool, seed, input_key});
+}
+
 Packed quantize(ConstMatrixView weights, const Spec& spec, const EncodeContext& context) {
   if (weights.rows == 0 || weights.cols == 0) {
     fail("a {} x {} matrix cannot be quantised: it is empty", weights.rows, weights.cols);
@@ -81,6 +89,10 @@ Packed quantize(ConstMatrixView weights, const Spec& spec, const EncodeContext& 
              kLargestWeight);
       }
     }
+  }
+  if (context.prepared != nullptr && context.prepared->inputs != weights.cols) {
+    fail("a {} x {} matrix cannot be quantised with the moments of {} inputs", weights.rows,
+         weights.cols, context.prepared->inputs);
   }
   return find_method(spec.method()).encode(weights, spec, context);
 }

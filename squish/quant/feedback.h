@@ -1,0 +1,79 @@
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "squish/base/matrix.h"
+#include "squish/base/threads.h"
+#include "squish/linalg/symmetric.h"
+#include "squish/quant/quantizer.h"
+
+/// Rounding with error feedback: the error of columns rounded so far is fed into those still to be
+/// rounded, so that tr((W - What) H (W - What)') is small. LDLQ of QuIP (arXiv 2307.13304) in
+/// blocks of any size; blocks of one column are GPTQ. How a block is rounded is the caller's.
+namespace squish::quant {
+
+/// H + damping = L D L' in blocks of `block` columns (squish/linalg/ldl.h).
+struct Factor {
+  std::size_t block = 1;
+  Matrix lower;               ///< L without its unit diagonal blocks; empty where it is I
+  std::vector<double> pivot;  ///< diagonal of D
+  /// Added to the diagonal, in units of its mean; more than asked for where that did not give a
+  /// positive definite matrix.
+  double damping = 0;
+  /// No damping up to 1 did: L = I.
+  bool diagonal_only = false;
+
+  std::size_t size() const { return pivot.size(); }
+};
+
+/// Damping rises tenfold up to 1 (from 0.001 if none is asked for) until H can be factored, then
+/// only its diagonal is kept. Inputs that are always 0 (H_jj = 0), or whose H_jj is not a number,
+/// get the mean of the others.
+Factor factor_hessian(const linalg::SymmetricMatrix& h, std::size_t block, double damping);
+
+/// The Prepared of methods that round column by column.
+struct ColumnFeedback : Prepared {
+  Factor factor;  ///< of the columns as `order` has them
+  /// order[k] is the k-th column; empty: as they come. The last is rounded first.
+  std::vector<std::uint32_t> order;
+  /// H_jj + damping by column of the matrix, relative to the mean; empty where all are equal.
+  std::vector<float> weights;
+};
+
+/// `by_energy`: columns in ascending order of H_jj, so that those that matter most are rounded
+/// while all others can still make up for them.
+std::shared_ptr<const ColumnFeedback> prepare_columns(const linalg::SymmetricMatrix& h,
+                                                      double damping, bool by_energy);
+
+/// How blocks of columns are rounded. Calls for different rows come from different threads.
+struct BlockRounding {
+  /// Runs of rows begin at multiples of this.
+  std::size_t row_multiple = 1;
+  /// Columns begin_group() is called for at a time, a multiple of the factor's block; 0: all.
+  std::size_t group = 0;
+  /// Called for the last group first, before the blocks in it: `targets` are the group's columns of
+  /// some rows, with the feedback of all later groups. May be null.
+  std::function<void(std::size_t first_row, std::size_t first_col, ConstMatrixView targets)>
+      begin_group;
+  /// Writes the value that `target` (a block of columns of some rows) is rounded to.
+  std::function<void(std::size_t first_row, std::size_t first_col, ConstMatrixView target,
+                     MatrixView rounded)>
+      round;
+};
+
+/// Block by block from the last to the first, T_k = W_k + sum over later j of (W_j - What_j) L_jk,
+/// What_k = round(T_k). `rounded` becomes What and may be `weights` itself. In runs of about 64
+/// rows shared out over the pool; columns are halved recursively, so that nearly all of the
+/// feedback is large matrix products.
+void ldlq(ConstMatrixView weights, const Factor& factor, const BlockRounding& rounding,
+          MatrixView rounded, ThreadPool& pool);
+
+/// tr((W - What) H (W - What)') / tr(W H W'): the share of the layer's output energy that is lost.
+/// 0 where both traces are 0.
+double proxy_loss(ConstMatrixView weights, ConstMatrixView rounded,
+                  const linalg::SymmetricMatrix& h, ThreadPool& pool);
+
+}  // namespace squish::quant
