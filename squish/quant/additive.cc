@@ -73,19 +73,6 @@ float gain_for(std::span<const float> scales) {
   return std::ldexp(1.0f, std::max(std::ilogb(largest) - kHalfTop, -126));
 }
 
-/// Rounds the scales to what f16 holds in units of the gain, which is returned.
-float round_scales(std::vector<float>& scales) {
-  const float gain = gain_for(scales);
-  for (float& scale : scales) scale = gain * from_f16(to_f16(scale / gain));
-  return gain;
-}
-
-void round_codebooks(std::span<Codebook> books) {
-  for (Codebook& book : books) {
-    for (float& value : book.values) value = from_f16(to_f16(value));
-  }
-}
-
 /// The scales that fit best given the codes. Lines whose best scale is not positive keep theirs.
 void refit_scales(const VectorSet& set, std::span<const Codebook> books, const Codes& codes,
                   std::vector<float>& scales, ThreadPool& pool) {
@@ -284,6 +271,18 @@ double search_sums(const VectorSet& set, std::span<const Codebook> books, std::s
 }
 
 }  // namespace
+
+float round_scales(std::vector<float>& scales) {
+  const float gain = gain_for(scales);
+  for (float& scale : scales) scale = gain * from_f16(to_f16(scale / gain));
+  return gain;
+}
+
+void round_codebooks(std::span<Codebook> books) {
+  for (Codebook& book : books) {
+    for (float& value : book.values) value = from_f16(to_f16(value));
+  }
+}
 
 double beam_search(const VectorSet& set, std::span<const Codebook> books, std::size_t beam,
                    bool restart, Codes& codes, ThreadPool& pool) {

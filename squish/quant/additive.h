@@ -52,6 +52,10 @@ double beam_search(const VectorSet& set, std::span<const Codebook> books, std::s
 AdditiveCode additive_encode(ConstMatrixView weights, const VectorLayout& layout,
                              const AdditiveOptions& options, const EncodeContext& context);
 
+/// Rounds to what f16 holds; scales in units of a power of two, which is returned.
+void round_codebooks(std::span<Codebook> books);
+float round_scales(std::vector<float>& scales);
+
 /// Codebooks one after the other, entry by entry, f16.
 Bytes pack_codebooks(std::span<const Codebook> books);
 /// The book at byte `offset` of such a section.

@@ -1,5 +1,5 @@
 // AQLM: additive quantisation of language models (Egiazarian et al. 2024, arXiv 2401.06118;
-// methods.md 3), without calibration data (H = identity). g consecutive weights of a row are a
+// methods.md 3). g consecutive weights of a row are a
 // group, coded as the sum of one vector from each of m codebooks, times the scale of their row.
 //
 // Stored, per matrix:
@@ -8,6 +8,10 @@
 //   gain      one f32, a power of two: weights of any magnitude meet f16 where it is precise
 //   codebook  m codebooks of 2^b vectors of g components, f16
 // Where g does not divide the columns, the last group is coded by the columns that exist.
+//
+// With calibration the objective is the paper's, tr((W - What) H (W - What)'): squish/quant/
+// additive_hessian.h. Each group of a row is searched jointly over its codebooks, where the paper's
+// beam runs on from group to group; codebooks by conjugate gradients instead of Adam.
 //
 // As published: residual k-means as a start; then beam search over the codes and an update of
 // codebooks and scales, in turn, until the relative gain is below `tol`. It departs from the
@@ -29,7 +33,8 @@
 #include "squish/base/bits.h"
 #include "squish/base/error.h"
 #include "squish/base/half.h"
-#include "squish/quant/additive.h"
+#include "squish/quant/additive_hessian.h"
+#include "squish/quant/moments.h"
 #include "squish/quant/registry.h"
 
 namespace squish::quant {
@@ -49,6 +54,19 @@ struct Layout : VectorLayout {
   std::size_t book_bytes() const { return 2 * dim * entries(); }
 };
 
+/// H as the objective needs it.
+struct Metric : Prepared {
+  Matrix metric;
+};
+
+std::shared_ptr<const Prepared> prepare_metric(const InputMoments& moments, const Spec& /*spec*/,
+                                               const PrepareContext& /*context*/) {
+  auto prepared = std::make_shared<Metric>();
+  prepared->inputs = moments.second.size();
+  prepared->metric = relative_metric(moments.second);
+  return prepared;
+}
+
 Packed encode(ConstMatrixView weights, const Spec& spec, const EncodeContext& context) {
   const Layout layout(spec, weights.rows, weights.cols);
   AdditiveOptions options;
@@ -58,7 +76,16 @@ Packed encode(ConstMatrixView weights, const Spec& spec, const EncodeContext& co
   options.rounds = static_cast<int>(spec.integer("rounds"));
   options.tolerance = spec.real("tol");
   options.half_scales = true;
-  const AdditiveCode code = additive_encode(weights, layout, options, context);
+  AdditiveCode code;
+  if (context.prepared == nullptr) {
+    code = additive_encode(weights, layout, options, context);
+  } else {
+    AdditiveOptions start = options;  // k-means and one search
+    start.rounds = 0;
+    code = additive_encode(weights, layout, start, context);
+    refine_under(prepared_as<Metric>(context, spec).metric, weights, layout, options, code,
+                 context.pool);
+  }
 
   Bytes q(layout.rows * layout.row_bytes()), scale(2 * layout.rows), gain(4);
   parallel_for(context.pool, layout.rows, 16, [&](std::size_t begin, std::size_t end) {
@@ -152,6 +179,7 @@ Method aqlm_method() {
                            "most alternations of beam search and least squares")},
       .check = check,
       .nominal_bpw = nominal_bpw,
+      .prepare = prepare_metric,
       .encode = encode,
       .decode = decode,
   };
