@@ -18,13 +18,13 @@ namespace {
 using report::Json;
 
 double stored_bits(const io::Tensor& tensor) {
-  return 8 * static_cast<double>(tensor.bytes.size());
+  return 8 * static_cast<double>(tensor.stored_bytes());
 }
 
-/// Bits per weight of the type: of Q4_1 5, with its scale and minimum.
-double type_bits(io::DType type) {
-  const io::BlockSize size = io::block_size(type);
-  return 8 * static_cast<double>(size.bytes) / static_cast<double>(size.elements);
+/// Stored bits per weight: of Q4_1 5, with its scale and minimum.
+double bits_per_weight(const io::Tensor& tensor) {
+  const std::size_t elements = tensor.elements();
+  return elements == 0 ? 0 : stored_bits(tensor) / static_cast<double>(elements);
 }
 
 struct Total {
@@ -121,13 +121,13 @@ void print_text(const Summary& summary) {
   fmt::print("\n{:<{}}  type  bits    shape\n", "tensor", width);
   for (const io::Tensor* tensor : summary.tensors) {
     fmt::print("{:<{}}  {:<4}  {:<6.4g}  {}\n", printable(tensor->name), width,
-               io::to_string(tensor->type), type_bits(tensor->type),
+               io::to_string(tensor->type), bits_per_weight(*tensor),
                fmt::join(tensor->shape, " x "));
   }
   fmt::print("\n");
   for (const auto& [type, total] : summary.by_type) {
     fmt::print("{:<5} {:>6.4g} bits  {:>5} tensors  {:>13} parameters\n", io::to_string(type),
-               type_bits(type), total.tensors, total.parameters);
+               total.bits_per_parameter(), total.tensors, total.parameters);
   }
   fmt::print("total {:>6.4g} bits  {:>5} tensors  {:>13} parameters  {} bytes on disk\n",
              summary.total.bits_per_parameter(), summary.total.tensors, summary.total.parameters,
@@ -168,8 +168,9 @@ void print_json(const Summary& summary) {
   for (const io::Tensor* tensor : summary.tensors) {
     json["tensors"].push_back({{"name", tensor->name},
                                {"type", io::to_string(tensor->type)},
-                               {"bits", type_bits(tensor->type)},
+                               {"bits", bits_per_weight(*tensor)},
                                {"shape", tensor->shape}});
+    if (tensor->packed != nullptr) json["tensors"].back()["spec"] = tensor->packed->spec;
   }
   json["parameters"] = summary.total.parameters;
   json["bits_per_parameter"] = summary.total.bits_per_parameter();

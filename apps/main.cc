@@ -56,6 +56,7 @@ int run(int argc, char** argv) {
   add_run(app);
   add_inspect(app);
   add_methods(app);
+  add_quantize(app);
 
   try {
     app.parse(argc, argv);

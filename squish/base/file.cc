@@ -94,6 +94,10 @@ std::string read_text(const std::filesystem::path& path, std::size_t limit) {
 }
 
 void write_atomically(const std::filesystem::path& path, std::string_view content) {
+  write_atomically(path, {&content, 1});
+}
+
+void write_atomically(const std::filesystem::path& path, std::span<const std::string_view> pieces) {
   const std::filesystem::path target = resolve_target(path);
   if (target.has_parent_path()) {
     std::error_code error;
@@ -108,15 +112,21 @@ void write_atomically(const std::filesystem::path& path, std::string_view conten
   };
   Descriptor file(partial, O_WRONLY | O_CREAT | O_TRUNC, 0644);
   if (file.get() < 0) fail("{}: cannot be written: {}", path.string(), reason());
-  while (!content.empty()) {
-    const ssize_t written = ::write(file.get(), content.data(), content.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written <= 0) give_up("written");
-    content.remove_prefix(static_cast<std::size_t>(written));
+  for (std::string_view content : pieces) {
+    while (!content.empty()) {
+      const ssize_t written = ::write(file.get(), content.data(), content.size());
+      if (written < 0 && errno == EINTR) continue;
+      if (written <= 0) give_up("written");
+      content.remove_prefix(static_cast<std::size_t>(written));
+    }
   }
   if (::fsync(file.get()) != 0) give_up("synced");
   if (file.close() != 0) give_up("closed");
   if (::rename(partial.c_str(), target.c_str()) != 0) give_up("renamed into place");
+  // So that the name outlives a power cut too; not every file system can.
+  const std::filesystem::path folder = target.parent_path();
+  const Descriptor parent(folder.empty() ? "." : folder, O_RDONLY | O_DIRECTORY);
+  if (parent.get() >= 0) ::fsync(parent.get());
 }
 
 void check_writable(const std::filesystem::path& path) {

@@ -29,6 +29,8 @@ std::string read_text(const std::filesystem::path& path, std::size_t limit);
 /// Creates missing parent directories, follows symbolic links, and refuses to replace what is not a
 /// regular file. On failure the old file, if any, is untouched.
 void write_atomically(const std::filesystem::path& path, std::string_view content);
+/// The same for content in pieces, one after the other: what lies in many places needs no copy.
+void write_atomically(const std::filesystem::path& path, std::span<const std::string_view> pieces);
 
 /// Error if write_atomically() to `path` would fail from the start: for a check before long work.
 /// Leaves nothing behind.

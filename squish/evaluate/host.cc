@@ -1,6 +1,5 @@
 #include "squish/evaluate/host.h"
 
-#include <cblas.h>
 #include <fmt/ranges.h>
 
 #include <chrono>
@@ -11,6 +10,7 @@
 #include "squish/base/buffer.h"
 #include "squish/base/isa.h"
 #include "squish/evaluate/bandwidth.isa.h"
+#include "squish/linalg/gemm.h"
 
 namespace squish::evaluate {
 
@@ -42,7 +42,7 @@ Host describe_host(const ThreadPool& pool) {
   return {.cpu = line_after("/proc/cpuinfo", "model name"),
           .isa = std::string(to_string(active_isa())),
           .isa_available = fmt::format("{}", fmt::join(available, " ")),
-          .blas = openblas_get_config(),
+          .blas = linalg::blas_description(),
           .threads = pool.size()};
 }
 

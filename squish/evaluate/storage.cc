@@ -23,11 +23,11 @@ Storage source_storage(const io::ModelFiles& files) {
   Count linear, all;
   for (const std::string& name : io::linear_names(files.config)) {
     const io::Tensor& tensor = files.table.at(name);
-    linear.bytes += tensor.bytes.size();
+    linear.bytes += tensor.stored_bytes();
     linear.weights += tensor.elements();
   }
   for (const auto& [name, tensor] : files.table.tensors) {
-    all.bytes += tensor.bytes.size();
+    all.bytes += tensor.stored_bytes();
     all.weights += tensor.elements();
   }
   return {.bpw_linear = linear.bpw(), .bpw_model = all.bpw(), .file_bytes = files.file_bytes};
@@ -38,11 +38,11 @@ Storage packed_storage(const io::ModelFiles& files, const compress::PackedModel&
   std::uint64_t file_bytes = 0, source_bytes = 0;
   for (const auto& [name, tensor] : files.table.tensors) {
     all.weights += tensor.elements();
-    source_bytes += tensor.bytes.size();
+    source_bytes += tensor.stored_bytes();
     const auto found = packed.find(name);
     if (found == packed.end()) {
-      all.bytes += tensor.bytes.size();
-      file_bytes += aligned(tensor.bytes.size());
+      all.bytes += tensor.stored_bytes();
+      file_bytes += aligned(tensor.stored_bytes());
       continue;
     }
     linear.weights += tensor.elements();

@@ -11,6 +11,9 @@ struct Architecture {
   bool qkv_bias = false, output_bias = false;
 };
 
+/// A key of our own in the config.json of checkpoints from GGUF files that have rope_freqs.weight.
+inline constexpr const char* kFrequencyDivisors = "squish_rope_frequency_divisors";
+
 /// config.json of a Hugging Face directory, as transformers 4 and 5 write it (hf_config.cc).
 Architecture read_hf_config(const std::filesystem::path& config_json);
 

@@ -4,6 +4,7 @@
 
 #include "squish/base/error.h"
 #include "squish/io/architecture.h"
+#include "squish/io/checkpoint.h"
 #include "squish/io/json.h"
 
 namespace squish::io {
@@ -46,6 +47,16 @@ Rope::Scaling parse_scaling(const std::string& type, const std::string& where) {
 Rope parse_rope(const Fields& config, std::size_t max_context) {
   Rope rope;
   rope.theta = config.real_or("rope_theta", rope.theta);
+  if (const json* divisors = config.find(kFrequencyDivisors)) {
+    if (!divisors->is_array())
+      fail("{}: '{}' must be an array", config.where(), kFrequencyDivisors);
+    for (const json& divisor : *divisors) {
+      if (!divisor.is_number() || !(divisor > 0) || !std::isfinite(divisor.get<float>())) {
+        fail("{}: '{}' must hold positive numbers", config.where(), kFrequencyDivisors);
+      }
+      rope.frequency_divisors.push_back(divisor.get<float>());
+    }
+  }
   const bool version_5 = config.find("rope_parameters") != nullptr;
   const char* key = version_5 ? "rope_parameters" : "rope_scaling";
   if (config.find(key) == nullptr) return rope;
@@ -93,6 +104,13 @@ std::size_t parse_window(const Fields& config, const ModelConfig& model) {
   return window;
 }
 
+bool is_checkpoint(const Fields& config) {
+  const json* quantization = config.find("quantization_config");
+  if (quantization == nullptr) return false;
+  return Fields(*quantization, config.where() + ": quantization_config")
+             .text_or("quant_method", "") == "squish";
+}
+
 }  // namespace
 
 Architecture read_hf_config(const std::filesystem::path& config_json) {
@@ -125,7 +143,12 @@ Architecture read_hf_config(const std::filesystem::path& config_json) {
     fail("{}: hidden_act '{}', expected silu", fields.where(), activation);
   }
   if (fields.flag_or("mlp_bias", false)) fail("{}: mlp_bias is not supported", fields.where());
-  if (fields.find("quantization_config") != nullptr) {
+  if (is_checkpoint(fields)) {
+    if (!std::filesystem::exists(config_json.parent_path() / kManifestFile)) {
+      fail("{}: not a whole squish checkpoint: {} is missing", config_json.parent_path().string(),
+           kManifestFile);
+    }
+  } else if (fields.find("quantization_config") != nullptr) {
     fail("{}: the weights are already quantised (quantization_config); expected F32, F16 or BF16",
          fields.where());
   }

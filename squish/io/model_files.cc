@@ -2,6 +2,7 @@
 
 #include "squish/base/error.h"
 #include "squish/io/architecture.h"
+#include "squish/io/checkpoint.h"
 #include "squish/io/gguf.h"
 #include "squish/io/safetensors.h"
 #include "squish/io/tokenizer_files.h"
@@ -93,7 +94,17 @@ std::string_view to_string(Family family) {
 }
 
 ModelFiles open_model(const fs::path& path) {
-  ModelFiles model = opens_as_directory(path) ? open_hf_directory(path) : open_gguf(path);
+  std::error_code ignored;
+  const bool whole = fs::exists(path / kManifestFile, ignored);
+  if (!whole && fs::exists(path / kJobFile, ignored)) {
+    fail(
+        "{}: not a whole checkpoint: the squish quantize that writes it is unfinished; --resume "
+        "ends it",
+        path.string());
+  }
+  ModelFiles model = whole                      ? open_checkpoint(path)
+                     : opens_as_directory(path) ? open_hf_directory(path)
+                                                : open_gguf(path);
   model.path = path;
   model.file_bytes = total_bytes(model.table);
   return model;

@@ -78,7 +78,8 @@ struct TokenizerData {
 
 struct ModelFiles {
   std::filesystem::path path;
-  std::string container;  ///< "gguf", "safetensors"
+  std::string container;  ///< "gguf", "safetensors", "squish"
+  std::string spec;       ///< of a checkpoint: what its linear layers were compressed by, in full
   ModelConfig config;
   TokenizerData tokenizer;
   /// Tensors under Hugging Face names: model.embed_tokens.weight, model.norm.weight,
@@ -91,8 +92,9 @@ struct ModelFiles {
   std::uint64_t file_bytes = 0;
 };
 
-/// A Hugging Face directory or a .gguf file. Errors: a sentence that names the file and what was
-/// expected (unknown architecture, missing tensor, wrong shape, unknown type, ...).
+/// A Hugging Face directory, a .gguf file or a checkpoint (checkpoint.h). Errors: a sentence that
+/// names the file and what was expected (unknown architecture, missing tensor, wrong shape, unknown
+/// type, ...).
 ModelFiles open_model(const std::filesystem::path& path);
 
 /// For `squish inspect`: as open_model, but a model of an unknown architecture or without a

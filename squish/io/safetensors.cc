@@ -1,6 +1,7 @@
 #include "squish/io/safetensors.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <set>
 
@@ -37,21 +38,23 @@ std::vector<std::uint64_t> unsigned_array(const json& entry, const char* key,
   return values;
 }
 
-DType parse_type(const json& entry, const std::string& where) {
+DType parse_type(const json& entry, const std::string& where, bool bytes_allowed) {
   const auto found = entry.find("dtype");
   const std::string name = found != entry.end() && found->is_string() ? *found : json("(missing)");
   if (name == "F32") return DType::F32;
   if (name == "F16") return DType::F16;
   if (name == "BF16") return DType::BF16;
+  if (name == "U8" && bytes_allowed) return DType::U8;
   fail("{}: dtype {}, expected F32, F16 or BF16", where, name);
 }
 
-Entry parse_entry(const std::string& name, const json& value, const std::string& path) {
+Entry parse_entry(const std::string& name, const json& value, const std::string& path,
+                  bool bytes_allowed) {
   const std::string where = fmt::format("{}: tensor '{}'", path, name);
   if (!value.is_object()) fail("{}: expected an object in the header", where);
   Entry entry;
   entry.tensor.name = name;
-  entry.tensor.type = parse_type(value, where);
+  entry.tensor.type = parse_type(value, where, bytes_allowed);
   std::uint64_t elements = 1;
   for (const std::uint64_t size : unsigned_array(value, "shape", where)) {
     if (size > kMaxElements / std::max<std::uint64_t>(elements, 1)) {
@@ -74,16 +77,18 @@ Entry parse_entry(const std::string& name, const json& value, const std::string&
   return entry;
 }
 
-void check_metadata(const json& metadata, const std::string& path) {
+using Metadata = std::map<std::string, std::string>;
+
+Metadata parse_metadata(const json& metadata, const std::string& path) {
   const bool valid =
       metadata.is_object() && std::all_of(metadata.begin(), metadata.end(),
                                           [](const json& value) { return value.is_string(); });
   if (!valid) fail("{}: __metadata__ must map strings to strings", path);
+  return metadata.get<Metadata>();
 }
 
-}  // namespace
-
-void read_safetensors(const std::filesystem::path& path, TensorTable& table) {
+/// Adds the file's tensors and returns its metadata.
+Metadata read_file(const std::filesystem::path& path, TensorTable& table, bool bytes_allowed) {
   const MappedFile file(path);
   const auto bytes = file.bytes();
   std::uint64_t header_size = 0;
@@ -98,12 +103,13 @@ void read_safetensors(const std::filesystem::path& path, TensorTable& table) {
   const json header = parse_json({text, header_size}, path);
   if (!header.is_object()) fail("{}: the header is not a JSON object", path.string());
 
+  Metadata metadata;
   std::vector<Entry> entries;
   for (const auto& [name, value] : header.items()) {
     if (name == "__metadata__") {
-      check_metadata(value, path.string());
+      metadata = parse_metadata(value, path.string());
     } else {
-      entries.push_back(parse_entry(name, value, path.string()));
+      entries.push_back(parse_entry(name, value, path.string(), bytes_allowed));
     }
   }
   std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {
@@ -133,6 +139,62 @@ void read_safetensors(const std::filesystem::path& path, TensorTable& table) {
     fail("{}: {} bytes of data, but the tensors end at {}", path.string(), data.size(), end);
   }
   table.files.push_back(file);
+  return metadata;
+}
+
+std::string_view as_text(std::span<const std::byte> bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+}  // namespace
+
+void read_safetensors(const std::filesystem::path& path, TensorTable& table) {
+  read_file(path, table, /*bytes_allowed=*/false);
+}
+
+SafetensorsFile read_safetensors_file(const std::filesystem::path& path) {
+  SafetensorsFile file;
+  file.metadata = read_file(path, file.table, /*bytes_allowed=*/true);
+  return file;
+}
+
+void write_safetensors(const std::filesystem::path& path, std::span<const StoredTensor> tensors,
+                       const Metadata& metadata) {
+  static constexpr std::array<std::byte, kAlignment> kZeros{};
+  std::vector<std::string_view> pieces(1);  // the header's place
+  json header = {{"__metadata__", metadata}};
+  std::size_t end = 0, paddings = 0;
+  const auto add = [&](const std::string& name, DType type, const std::vector<std::size_t>& shape,
+                       std::span<const std::byte> bytes) {
+    if (header.contains(name)) fail("{}: two tensors are called '{}'", path.string(), name);
+    header[name] = {
+        {"dtype", to_string(type)}, {"shape", shape}, {"data_offsets", {end, end + bytes.size()}}};
+    pieces.push_back(as_text(bytes));
+    end += bytes.size();
+  };
+  for (const StoredTensor& tensor : tensors) {
+    if (const std::size_t gap = (kAlignment - end % kAlignment) % kAlignment; gap > 0) {
+      add(fmt::format("{}{}", kPadding, paddings++), DType::U8, {gap},
+          std::span(kZeros).first(gap));
+    }
+    add(tensor.name, tensor.type, tensor.shape, tensor.bytes);
+  }
+  std::string text;
+  try {
+    text = header.dump();
+  } catch (const json::type_error&) {
+    fail("{}: cannot be written: the name of a tensor is not UTF-8", path.string());
+  }
+  std::uint64_t length = 0;
+  text.resize(
+      (text.size() + sizeof length + kAlignment - 1) / kAlignment * kAlignment - sizeof length,
+      ' ');
+  if (text.size() > kMaxHeader)
+    fail("{}: a header of more than {} bytes", path.string(), kMaxHeader);
+  length = text.size();
+  text.insert(0, reinterpret_cast<const char*>(&length), sizeof length);
+  pieces[0] = text;
+  write_atomically(path, pieces);
 }
 
 TensorTable read_safetensors_directory(const std::filesystem::path& directory) {

@@ -13,6 +13,27 @@ namespace squish::io {
 /// already there is an Error.
 void read_safetensors(const std::filesystem::path& path, TensorTable& table);
 
+/// One file, U8 allowed besides, and its __metadata__.
+struct SafetensorsFile {
+  TensorTable table;
+  std::map<std::string, std::string> metadata;
+};
+SafetensorsFile read_safetensors_file(const std::filesystem::path& path);
+
+/// What write_safetensors() takes: `bytes` under `name`, with `type` one of F32, F16, BF16 and U8.
+struct StoredTensor {
+  std::string name;
+  DType type;
+  std::vector<std::size_t> shape;
+  std::span<const std::byte> bytes;
+};
+
+/// Writes one file, whole or not at all, its data in the given order. Each tensor begins on a
+/// multiple of kAlignment bytes of the file; the gaps are tensors __padding__.N.
+void write_safetensors(const std::filesystem::path& path, std::span<const StoredTensor> tensors,
+                       const std::map<std::string, std::string>& metadata);
+inline constexpr const char* kPadding = "__padding__.";
+
 /// All shards that `model.safetensors.index.json` in `directory` names, or `model.safetensors`
 /// where there is no index. Shard names may not leave the directory.
 TensorTable read_safetensors_directory(const std::filesystem::path& directory);

@@ -147,13 +147,14 @@ void decode_blocks(DType type, Block bytes, std::span<float> out, Decode decode)
 }  // namespace
 
 std::string_view to_string(DType type) {
-  static constexpr std::array<std::string_view, 11> kNames = {
-      "F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K"};
+  static constexpr std::array<std::string_view, 13> kNames = {
+      "F32",  "F16",  "BF16", "Q4_0", "Q4_1", "Q5_0",  "Q5_1",
+      "Q8_0", "Q4_K", "Q5_K", "Q6_K", "U8",   "squish"};
   return kNames[static_cast<std::size_t>(type)];
 }
 
 BlockSize block_size(DType type) {
-  static constexpr std::array<BlockSize, 11> kSizes = {{{1, 4},
+  static constexpr std::array<BlockSize, 12> kSizes = {{{1, 4},
                                                         {1, 2},
                                                         {1, 2},
                                                         {32, 18},
@@ -163,8 +164,18 @@ BlockSize block_size(DType type) {
                                                         {32, 34},
                                                         {256, 144},
                                                         {256, 176},
-                                                        {256, 210}}};
+                                                        {256, 210},
+                                                        {1, 1}}};
+  assert(type != DType::squish);
   return kSizes[static_cast<std::size_t>(type)];
+}
+
+std::size_t Tensor::stored_bytes() const {
+  std::size_t total = bytes.size();
+  if (packed != nullptr) {
+    for (const StoredSection& section : packed->sections) total += section.bytes.size();
+  }
+  return total;
 }
 
 std::size_t Tensor::elements() const { return rows() * cols(); }
@@ -218,32 +229,67 @@ void decode_elements(DType type, std::span<const std::byte> bytes, std::span<flo
       return decode_blocks(type, b, out, decode_q5_k);
     case DType::Q6_K:
       return decode_blocks(type, b, out, decode_q6_k);
+    case DType::U8:
+      return decode_blocks(type, b, out, [](Block at, float* to) { *to = *at; });
+    case DType::squish:
+      return;  // has no elements of its own: read_packed()
   }
 }
 
+void check_sum(std::span<const std::byte> bytes, const std::string& expected,
+               const std::string& name) {
+  if (!expected.empty() && sha256(bytes) != expected) {
+    fail("tensor '{}': the checksum does not match, so its bytes are not those that were written",
+         name);
+  }
+}
+
+std::size_t stored_row(const Tensor& tensor, std::size_t row) {
+  const std::size_t head = tensor.interleaved_head_rows;
+  if (head == 0) return row;
+  // Row 2i + half of a head in the file is row half * head/2 + i in the model.
+  const std::size_t in_head = row % head;
+  return row - in_head + 2 * (in_head % (head / 2)) + in_head / (head / 2);
+}
+
+quant::Packed read_packed(const Tensor& tensor) {
+  if (tensor.packed == nullptr || tensor.shape.size() != 2) {
+    fail("tensor '{}' is not a quantised matrix", tensor.name);
+  }
+  const auto parse = [&] {
+    try {
+      return quant::Spec::parse(tensor.packed->spec);
+    } catch (const Error& error) {
+      fail("tensor '{}': {}", tensor.name, error.what());
+    }
+  };
+  quant::Packed packed{parse(), tensor.rows(), tensor.cols(), {}};
+  for (const StoredSection& section : tensor.packed->sections) {
+    check_sum(section.bytes, section.sha256, tensor.name + "." + section.name);
+    packed.sections.push_back(
+        {section.name, section.part, Bytes(section.bytes.begin(), section.bytes.end())});
+  }
+  return packed;
+}
+
 Matrix read_matrix(const Tensor& tensor, ThreadPool& pool) {
+  if (tensor.packed != nullptr) return quant::dequantize(read_packed(tensor), pool);
+  check_sum(tensor.bytes, tensor.sha256, tensor.name);
   Matrix out(tensor.rows(), tensor.cols());
   if (out.size() == 0) return out;
   // A vector (a bias) is one run of bytes, but its elements are what a matrix's rows are.
   const bool vector = tensor.shape.size() <= 1;
-  const std::size_t head = tensor.interleaved_head_rows;
-  // Row 2i + half of a head in the file is row half * head/2 + i in the model.
-  const auto file_row = [head](std::size_t row) {
-    if (head == 0) return row;
-    const std::size_t in_head = row % head;
-    return row - in_head + 2 * (in_head % (head / 2)) + in_head / (head / 2);
-  };
   if (vector) {
     std::vector<float> stored(out.size());
     decode_elements(tensor.type, tensor.bytes, stored);
-    for (std::size_t i = 0; i < stored.size(); ++i) out(0, i) = stored[file_row(i)];
+    for (std::size_t i = 0; i < stored.size(); ++i) out(0, i) = stored[stored_row(tensor, i)];
     return out;
   }
   const std::size_t row_bytes = tensor.bytes.size() / out.rows();
   const std::size_t grain = std::max<std::size_t>(1, 65536 / out.cols());
   parallel_for(pool, out.rows(), grain, [&](std::size_t begin, std::size_t end) {
     for (std::size_t row = begin; row < end; ++row) {
-      const auto bytes = tensor.bytes.subspan(file_row(row) * row_bytes, row_bytes);
+      const auto bytes = tensor.bytes.subspan(stored_row(tensor, row) * row_bytes, row_bytes);
       decode_elements(tensor.type, bytes, out.row(row));
     }
   });

@@ -7,6 +7,7 @@
 #include "squish/base/error.h"
 #include "squish/base/file.h"
 #include "squish/io/json.h"
+#include "squish/io/own_tokenizer.h"
 
 namespace squish::io {
 namespace {
@@ -405,6 +406,9 @@ TokenizerData read_tokenizer(const GgufFile& file) {
 
 TokenizerData read_tokenizer(const fs::path& hf_directory) {
   TokenizerData data;
+  if (const fs::path own = hf_directory / kTokenizerFile; fs::exists(own)) {
+    return read_own_tokenizer(own);
+  }
   const fs::path path = hf_directory / "tokenizer.json";
   data.source = path.string();
   if (!fs::exists(path)) return data;

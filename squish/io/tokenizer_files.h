@@ -11,7 +11,8 @@ namespace squish::io {
 /// The metadata keys tokenizer.*.
 TokenizerData read_tokenizer(const GgufFile& file);
 
-/// tokenizer.json, tokenizer_config.json and generation_config.json of a Hugging Face directory.
+/// tokenizer.json, tokenizer_config.json and generation_config.json of a Hugging Face directory;
+/// squish_tokenizer.json where a checkpoint has one.
 TokenizerData read_tokenizer(const std::filesystem::path& hf_directory);
 
 }  // namespace squish::io

@@ -68,4 +68,6 @@ void gemm_nt(ConstMatrixView a, ConstMatrixView b, MatrixView c, ThreadPool& poo
   });
 }
 
+std::string blas_description() { return openblas_get_config(); }
+
 }  // namespace squish::linalg

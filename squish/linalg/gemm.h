@@ -1,4 +1,6 @@
 #pragma once
+#include <string>
+
 #include "squish/base/matrix.h"
 #include "squish/base/threads.h"
 
@@ -19,5 +21,8 @@ void gemm_tn(ConstMatrixView a, ConstMatrixView b, MatrixView c);
 
 /// C = A Bᵀ in blocks of C that the pool shares out.
 void gemm_nt(ConstMatrixView a, ConstMatrixView b, MatrixView c, ThreadPool& pool);
+
+/// The BLAS library's own description, its kernel included: what sums are rounded by.
+std::string blas_description();
 
 }  // namespace squish::linalg

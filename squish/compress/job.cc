@@ -1,0 +1,277 @@
+#include "squish/compress/job.h"
+
+#include <fcntl.h>
+#include <fnmatch.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "squish/base/error.h"
+#include "squish/base/isa.h"
+#include "squish/base/progress.h"
+#include "squish/base/version.h"
+#include "squish/io/checkpoint.h"
+#include "squish/io/digest.h"
+#include "squish/linalg/gemm.h"
+
+namespace squish::compress {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kLogFile = "squish.log.jsonl";
+
+io::CheckpointJob describe(const io::ModelFiles& files, const Plan& plan, std::uint64_t seed,
+                           ThreadPool& pool) {
+  io::CheckpointJob job{.version = kVersion,
+                        .commit = kCommit,
+                        .isa = std::string(to_string(active_isa())),
+                        .blas = linalg::blas_description(),
+                        .seed = seed,
+                        .spec = plan.spec.full(),
+                        .tensors = {},
+                        .model_sha256 = io::model_digest(files, pool),
+                        .calibration_sha256 = ""};
+  for (const PlannedTensor& tensor : plan.compressed) {
+    job.tensors.emplace_back(tensor.name, tensor.spec.full());
+  }
+  return job;
+}
+
+/// Keeps a second job off the same directory for as long as it lives; the kernel lets go of it
+/// when the process dies.
+class DirectoryLock {
+ public:
+  explicit DirectoryLock(const fs::path& directory)
+      : fd_(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+    if (fd_ < 0) fail("{}: cannot be opened: {}", directory.string(), std::strerror(errno));
+    if (::flock(fd_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return;
+    ::close(fd_);
+    fail("{}: another squish quantize is writing this checkpoint", directory.string());
+  }
+  ~DirectoryLock() { ::close(fd_); }
+  DirectoryLock(const DirectoryLock&) = delete;
+  DirectoryLock& operator=(const DirectoryLock&) = delete;
+
+ private:
+  int fd_;
+};
+
+/// Adds one line to the log, which a killed run may have left with half a line.
+class Log {
+ public:
+  explicit Log(const fs::path& path)
+      : path_(path), fd_(::open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0644)) {
+    if (fd_ < 0) fail("{}: cannot be written: {}", path.string(), std::strerror(errno));
+    char last = '\n';
+    const off_t size = ::lseek(fd_, 0, SEEK_END);
+    if (size > 0 && ::pread(fd_, &last, 1, size - 1) == 1 && last != '\n') write("\n");
+  }
+  ~Log() { ::close(fd_); }
+  Log(const Log&) = delete;
+  Log& operator=(const Log&) = delete;
+
+  void write(const std::string& line) {
+    if (::write(fd_, line.data(), line.size()) != static_cast<ssize_t>(line.size())) {
+      fail("{}: cannot be written: {}", path_.string(), std::strerror(errno));
+    }
+  }
+
+ private:
+  fs::path path_;
+  int fd_;
+};
+
+std::size_t peak_memory() {
+  struct rusage usage {};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return 1024 * static_cast<std::size_t>(usage.ru_maxrss);
+}
+
+/// 10 log10(|W|² / |W - Ŵ|²) of what `decoded` reconstructs.
+double snr_db(ConstMatrixView weights, ConstMatrixView decoded) {
+  double signal = 0, noise = 0;
+  for (std::size_t i = 0; i < weights.rows; ++i) {
+    for (std::size_t j = 0; j < weights.cols; ++j) {
+      const double w = weights(i, j), error = w - decoded(i, j);
+      signal += w * w;
+      noise += error * error;
+    }
+  }
+  return 10 * std::log10(signal / noise);
+}
+
+class Job {
+ public:
+  Job(const io::ModelFiles& files, const Plan& plan, const JobOptions& options, ThreadPool& pool)
+      : files_(files), plan_(plan), options_(options), pool_(pool) {}
+
+  void run() {
+    const fs::path& out = options_.out;
+    const bool begun = fs::exists(out / io::kJobFile), whole = fs::exists(out / io::kManifestFile);
+    if (fs::exists(out) && !options_.resume && !fs::is_empty(out)) {
+      fail("{}: exists already; --resume continues a job that was stopped", out.string());
+    }
+    if (!begun && !whole && fs::exists(out) && !fs::is_empty(out)) {
+      fail("{}: holds neither a checkpoint nor one that was begun", out.string());
+    }
+    const io::CheckpointJob job = describe(files_, plan_, options_.seed, pool_);
+    std::error_code error;
+    fs::create_directories(out, error);
+    if (error) fail("{}: cannot be made: {}", out.string(), error.message());
+    const DirectoryLock lock(out);
+    for (const char* name : {io::kManifestFile, io::kJobFile}) {
+      if (fs::exists(out / name)) check_same(job, out / name);
+    }
+    if (!whole) {
+      remove_partial_files();
+      io::write_job(job, out);
+      write_files();
+      io::write_manifest(job, file_count(), out);
+    }
+    fs::remove(out / io::kJobFile);
+  }
+
+ private:
+  std::size_t file_count() const { return plan_.compressed.size() + 1; }
+  fs::path file(std::size_t index) const {
+    return options_.out / io::checkpoint_file_name(index, file_count());
+  }
+
+  static void check_same(const io::CheckpointJob& job, const fs::path& file) {
+    const std::string what = io::difference(io::read_job(file), job);
+    if (!what.empty())
+      fail("{}: this is another job and cannot be resumed: {}", file.string(), what);
+  }
+
+  void remove_partial_files() const {
+    for (const auto& entry : fs::directory_iterator(options_.out)) {
+      if (entry.path().extension() == ".partial") fs::remove(entry.path());
+    }
+  }
+
+  /// Whether file `index` is there, undamaged, with exactly the tensors `names`.
+  bool is_done(std::size_t index, const std::vector<std::string>& names) const {
+    if (!fs::exists(file(index))) return false;
+    try {
+      io::TensorTable table;
+      io::read_checkpoint_file(file(index), table);
+      for (const std::string& name : names) io::check_sums(table.at(name));
+      return table.tensors.size() == names.size();
+    } catch (const Error&) {
+      return false;
+    }
+  }
+
+  void write_files() {
+    io::write_checkpoint_config(files_, options_.out);
+    if (!is_done(0, plan_.kept)) {
+      std::vector<io::Tensor> kept;
+      for (const std::string& name : plan_.kept) kept.push_back(files_.table.at(name));
+      io::write_checkpoint_file(file(0), kept);
+    }
+    std::size_t weights = 0;
+    for (const PlannedTensor& tensor : plan_.compressed) weights += tensor.rows * tensor.cols;
+    Log log(options_.out / kLogFile);
+    Progress progress("quantize", static_cast<double>(weights), options_.quiet);
+    for (std::size_t i = 0; i < plan_.compressed.size(); ++i) {
+      const PlannedTensor& tensor = plan_.compressed[i];
+      if (!is_done(i + 1, {tensor.name})) {
+        progress.advance(0, tensor.name);
+        write_tensor(tensor, file(i + 1), log);
+      }
+      progress.advance(static_cast<double>(tensor.rows * tensor.cols), tensor.name);
+    }
+  }
+
+  void write_tensor(const PlannedTensor& tensor, const fs::path& path, Log& log) {
+    const auto start = std::chrono::steady_clock::now();
+    const Matrix weights = io::read_matrix(files_.table.at(tensor.name), pool_);
+    const quant::Packed packed = quantize(tensor, weights);
+    io::write_checkpoint_file(path, {{io::packed_tensor(tensor.name, packed)}});
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+    const double snr = snr_db(weights, quant::dequantize(packed, pool_));
+    nlohmann::ordered_json line = {{"tensor", tensor.name},      {"spec", tensor.spec.full()},
+                                   {"rows", tensor.rows},        {"cols", tensor.cols},
+                                   {"bpw", packed.bpw()},        {"snr_db", snr},
+                                   {"seconds", seconds.count()}, {"peak_rss_bytes", peak_memory()}};
+    log.write(line.dump() + "\n");
+  }
+
+  quant::Packed quantize(const PlannedTensor& tensor, const Matrix& weights) {
+    try {
+      return quant::quantize(weights, tensor.spec,
+                             {.pool = pool_, .seed = options_.seed, .key = tensor.name});
+    } catch (const Error& error) {
+      fail("{}: tensor {}: {}", files_.path.string(), tensor.name, error.what());
+    }
+  }
+
+  const io::ModelFiles& files_;
+  const Plan& plan_;
+  const JobOptions& options_;
+  ThreadPool& pool_;
+};
+
+}  // namespace
+
+TensorRule parse_rule(const std::string& text) {
+  const std::size_t equals = text.find('=');  // tensor names have none, specs may
+  if (equals == 0 || equals == text.npos) {
+    fail_usage("'{}': expected GLOB=SPEC, as in '*.down_proj.weight=int8'", text);
+  }
+  TensorRule rule{text.substr(0, equals), {}};
+  const std::string spec = text.substr(equals + 1);
+  if (spec != "none") rule.spec = quant::Spec::parse(spec);
+  return rule;
+}
+
+Plan make_plan(const io::ModelFiles& files, const quant::Spec& spec,
+               const std::vector<TensorRule>& rules) {
+  Plan plan{spec, {}, {}};
+  const std::vector<std::string> linear = io::linear_names(files.config);
+  std::vector<bool> used(rules.size());
+  const auto spec_of = [&](const std::string& name,
+                           std::optional<quant::Spec> chosen) -> std::optional<quant::Spec> {
+    if (files.table.at(name).shape.size() != 2) return {};
+    for (std::size_t i = 0; i < rules.size(); ++i) {
+      if (::fnmatch(rules[i].glob.c_str(), name.c_str(), 0) != 0) continue;
+      used[i] = true;
+      chosen = rules[i].spec;
+    }
+    return chosen;
+  };
+  const auto add = [&](const std::string& name, const std::optional<quant::Spec>& chosen) {
+    if (!chosen) {
+      plan.kept.push_back(name);
+      return;
+    }
+    const io::Tensor& tensor = files.table.at(name);
+    const quant::Method& method = quant::find_method(chosen->method());
+    plan.compressed.push_back({name, *chosen, tensor.rows(), tensor.cols(),
+                               method.nominal_bpw(*chosen, tensor.rows(), tensor.cols())});
+  };
+  const std::set<std::string> is_linear(linear.begin(), linear.end());
+  for (const auto& [name, tensor] : files.table.tensors) {
+    if (!is_linear.contains(name)) add(name, spec_of(name, {}));
+  }
+  for (const std::string& name : linear) add(name, spec_of(name, spec));
+  for (std::size_t i = 0; i < rules.size(); ++i) {
+    if (!used[i]) fail_usage("'{}' matches no matrix of {}", rules[i].glob, files.path.string());
+  }
+  return plan;
+}
+
+void run_job(const io::ModelFiles& files, const Plan& plan, const JobOptions& options,
+             ThreadPool& pool) {
+  Job(files, plan, options, pool).run();
+}
+
+}  // namespace squish::compress

@@ -1,0 +1,115 @@
+// config.json and the tokenizer's files of a checkpoint.
+#include "squish/base/error.h"
+#include "squish/io/architecture.h"
+#include "squish/io/checkpoint.h"
+#include "squish/io/json.h"
+#include "squish/io/own_tokenizer.h"
+
+namespace squish::io {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+constexpr std::size_t kMaxConfig = 1 << 20;
+constexpr std::size_t kMaxCopied = std::size_t{128} << 20;
+constexpr const char* kQuantization = "quantization_config";
+
+json rope_json(const Rope& rope) {
+  json scaling = {{"factor", rope.factor}};
+  switch (rope.scaling) {
+    case Rope::Scaling::none:
+      return nullptr;
+    case Rope::Scaling::linear:
+      scaling["rope_type"] = "linear";
+      break;
+    case Rope::Scaling::dynamic_ntk:
+      scaling["rope_type"] = "dynamic";
+      break;
+    case Rope::Scaling::llama3:
+      scaling["rope_type"] = "llama3";
+      scaling["low_freq_factor"] = rope.low_freq_factor;
+      scaling["high_freq_factor"] = rope.high_freq_factor;
+      break;
+    case Rope::Scaling::yarn:
+      scaling["rope_type"] = "yarn";
+      scaling["beta_fast"] = rope.beta_fast;
+      scaling["beta_slow"] = rope.beta_slow;
+      scaling["attention_factor"] = rope.attention_factor;
+      break;
+  }
+  if (rope.scaling == Rope::Scaling::llama3 || rope.scaling == Rope::Scaling::yarn) {
+    scaling["original_max_position_embeddings"] = static_cast<std::size_t>(rope.original_context);
+  }
+  return scaling;
+}
+
+/// config.json for a model that has none: every field that read_hf_config() reads.
+json made_config(const ModelFiles& source) {
+  const ModelConfig& c = source.config;
+  const bool mistral = c.family == Family::llama && c.sliding_window > 0;
+  const char* const type = c.family == Family::qwen3   ? "qwen3"
+                           : c.family == Family::qwen2 ? "qwen2"
+                           : mistral                   ? "mistral"
+                                                       : "llama";
+  const char* const architecture = c.family == Family::qwen3   ? "Qwen3ForCausalLM"
+                                   : c.family == Family::qwen2 ? "Qwen2ForCausalLM"
+                                   : mistral                   ? "MistralForCausalLM"
+                                                               : "LlamaForCausalLM";
+  json config = {{"architectures", {architecture}},
+                 {"model_type", type},
+                 {"hidden_act", "silu"},
+                 {"vocab_size", c.vocab},
+                 {"hidden_size", c.hidden},
+                 {"intermediate_size", c.intermediate},
+                 {"num_hidden_layers", c.layers},
+                 {"num_attention_heads", c.heads},
+                 {"num_key_value_heads", c.kv_heads},
+                 {"head_dim", c.head_dim},
+                 {"max_position_embeddings", c.max_context},
+                 {"rms_norm_eps", c.norm_eps},
+                 {"rope_theta", c.rope.theta},
+                 {"tie_word_embeddings", c.tied_embeddings}};
+  if (const json scaling = rope_json(c.rope); !scaling.is_null()) config["rope_scaling"] = scaling;
+  if (!c.rope.frequency_divisors.empty()) config[kFrequencyDivisors] = c.rope.frequency_divisors;
+  if (c.sliding_window > 0) config["sliding_window"] = c.sliding_window;
+  if (c.sliding_window > 0 && !mistral) {
+    config["use_sliding_window"] = true;
+    config["max_window_layers"] = 0;
+  }
+  if (c.family != Family::qwen2) {
+    const bool bias = source.table.contains("model.layers.0.self_attn.q_proj.bias");
+    if (bias != source.table.contains("model.layers.0.self_attn.o_proj.bias")) {
+      fail("{}: biases of only some attention layers cannot be put into a config.json",
+           source.path.string());
+    }
+    config["attention_bias"] = bias;
+  }
+  for (const auto& [key, id] : {std::pair{"bos_token_id", source.tokenizer.bos},
+                                std::pair{"eos_token_id", source.tokenizer.eos}}) {
+    if (id) config[key] = *id;
+  }
+  return config;
+}
+
+}  // namespace
+
+void write_checkpoint_config(const ModelFiles& source, const fs::path& directory) {
+  const bool from_directory = fs::is_directory(source.path);
+  json config =
+      from_directory ? read_json(source.path / "config.json", kMaxConfig) : made_config(source);
+  config[kQuantization] = {{"quant_method", "squish"}, {"format_version", kCheckpointVersion}};
+  write_atomically(directory / "config.json", config.dump(2) + "\n");
+  if (!from_directory) {
+    write_own_tokenizer(source.tokenizer, directory / kTokenizerFile);
+    return;
+  }
+  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+                           "added_tokens.json", "generation_config.json", "chat_template.jinja",
+                           "tokenizer.model", "vocab.json", "merges.txt", kTokenizerFile}) {
+    if (!fs::exists(source.path / name)) continue;
+    write_atomically(directory / name, read_text(source.path / name, kMaxCopied));
+  }
+}
+
+}  // namespace squish::io

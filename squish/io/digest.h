@@ -1,0 +1,13 @@
+#pragma once
+#include <string>
+
+#include "squish/base/threads.h"
+#include "squish/io/model_files.h"
+
+namespace squish::io {
+
+/// SHA-256 of what a model computes: all tensors by name with type, shape and bytes, and the
+/// configuration; neither paths nor the tokenizer. Reads all of the model.
+std::string model_digest(const ModelFiles& files, ThreadPool& pool);
+
+}  // namespace squish::io

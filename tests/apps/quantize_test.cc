@@ -1,0 +1,179 @@
+// `quantize` and the commands that take its checkpoint, end to end on a tiny model.
+#include <gmock/gmock.h>
+#include <sys/resource.h>
+
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "tests/apps/run_squish.h"
+#include "tests/evaluate/tiny_model.h"
+
+namespace squish::test {
+namespace {
+
+using nlohmann::json;
+using ::testing::HasSubstr;
+
+/// The files of a checkpoint but for the log, which holds times.
+std::map<std::string, std::string> checkpoint_bytes(const std::filesystem::path& directory) {
+  std::map<std::string, std::string> files;
+  for (const auto& entry : std::filesystem::directory_iterator(directory)) {
+    const std::string name = entry.path().filename();
+    if (name != "squish.log.jsonl") files[name] = read_file(entry.path());
+  }
+  return files;
+}
+
+class Quantize : public Program {
+ protected:
+  Quantize() {
+    std::string words;
+    for (int i = 0; i < 60; ++i) words += " line " + std::to_string(i) + "\n";
+    std::ofstream(model_.path() / "text") << words;
+  }
+  std::string model() const { return model_.path().string(); }
+  std::string text() const { return (model_.path() / "text").string(); }
+  std::filesystem::path out() const { return directory() / "out"; }
+  std::vector<std::string> command(const std::vector<std::string>& more = {}) const {
+    std::vector<std::string> words = {"quantize", model(),          "-o",     "out",
+                                      "--spec",   "int4:sym=0,g=8", "--seed", "42"};
+    words.insert(words.end(), more.begin(), more.end());
+    return words;
+  }
+  void quantize(const std::vector<std::string>& more = {}) const {
+    const Outcome outcome = squish(command(more));
+    ASSERT_EQ(outcome.code, 0) << outcome.err;
+    EXPECT_EQ(outcome.out, "");
+  }
+  /// Fails with one sentence; what is in the directory is not looked at.
+  void expect_refused(const std::vector<std::string>& arguments, const std::string& words) const {
+    const Outcome outcome = squish(arguments);
+    EXPECT_EQ(outcome.code, 1) << outcome.err;
+    EXPECT_THAT(outcome.err, HasSubstr(words));
+    EXPECT_EQ(outcome.out, "");
+  }
+  json result() const { return json::parse(read_file(directory() / "r.json")); }
+
+ private:
+  TinyModel model_;
+};
+
+TEST_F(Quantize, EvalOfTheCheckpointIsBenchsCandidate) {
+  for (const std::string spec : {"quip:bits=3", "vptq:v=4,k=16,r=4"}) {
+    SCOPED_TRACE(spec);
+    const std::vector<std::string> passage = {"--ppl-data", text(),     "--ppl-tokens",
+                                              "200",        "--output", "r.json"};
+    std::vector<std::string> bench = {"bench",  "--model-dir",  model(),  "--methods", spec,
+                                      "--seed", "42",           "--rows", "8",         "--cols",
+                                      "8",      "--tps-tokens", "1"};
+    bench.insert(bench.end(), passage.begin(), passage.end());
+    ASSERT_EQ(squish(bench).code, 0);
+    const json candidate = result()["stage2"][1];
+    ASSERT_EQ(candidate["status"], "ok");
+
+    std::filesystem::remove_all(out());
+    ASSERT_EQ(squish({"quantize", model(), "-o", "out", "--spec", spec, "--seed", "42"}).code, 0);
+    std::vector<std::string> eval = {"eval", "out", "--reference", model()};
+    eval.insert(eval.end(), passage.begin(), passage.end());
+    const Outcome outcome = squish(eval);
+    ASSERT_EQ(outcome.code, 0) << outcome.err;
+    const json own = result()["rows"][0];
+    for (const char* key : {"spec_full", "nll", "nll_se", "kld_mean", "kld_p99", "delta_nll",
+                            "top1_agreement", "bpw_linear", "bpw_model"}) {
+      EXPECT_EQ(own[key], candidate[key]) << key;
+    }
+  }
+}
+
+TEST_F(Quantize, EveryCommandTakesTheCheckpointAsAModel) {
+  quantize();
+  const json model = json::parse(squish({"inspect", "out", "--json"}).out);
+  EXPECT_EQ(model["container"], "squish");
+  EXPECT_FALSE(model.contains("cannot_be_run"));
+  for (const json& tensor : model["tensors"]) {
+    EXPECT_EQ(tensor["type"] == "squish", tensor.contains("spec"));
+    if (!tensor.contains("spec")) continue;
+    EXPECT_EQ(tensor["bits"], 4 + 64.0 / 8) << tensor;
+  }
+  EXPECT_EQ(squish({"run", "out", "-p", "Hello", "-n", "4"}).code, 0);
+  EXPECT_EQ(squish({"bench", "--model-dir", "out", "--methods", "int8", "--ppl-data", text(),
+                    "--tps-tokens", "1", "--output", "r.json"})
+                .code,
+            0);
+}
+
+TEST_F(Quantize, RulesChooseTheSpecOfSingleTensors) {
+  quantize({"--tensor", "*.down_proj.weight=int8", "--tensor", "model.layers.1.mlp.down*=none",
+            "--tensor", "model.embed_tokens.weight=int8"});
+  const json manifest = json::parse(read_file(out() / "squish.json"));
+  std::map<std::string, std::string> types;
+  for (const auto& [file, entries] : manifest["files"].items()) {
+    for (const auto& [name, entry] : entries.items()) {
+      types[name] = entry.value("spec", entry["type"].get<std::string>()).substr(0, 4);
+    }
+  }
+  EXPECT_EQ(types["model.layers.0.mlp.down_proj.weight"], "int8");
+  EXPECT_EQ(types["model.layers.1.mlp.down_proj.weight"], "BF16");
+  EXPECT_EQ(types["model.embed_tokens.weight"], "int8");
+  EXPECT_EQ(types["model.layers.0.mlp.up_proj.weight"], "int4");
+  EXPECT_EQ(squish({"run", "out", "-p", "Hello", "-n", "4"}).code, 0);
+}
+
+TEST_F(Quantize, DryRunPrintsThePlanAndWritesNothing) {
+  const Outcome outcome = squish(command({"--dry-run"}));
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, HasSubstr("model.layers.1.self_attn.k_proj.weight"));
+  EXPECT_THAT(outcome.out, HasSubstr("14 quantised tensors: 12.000 bits"));
+  EXPECT_TRUE(std::filesystem::is_empty(directory()));
+}
+
+TEST_F(Quantize, TheBytesDependNeitherOnThreadsNorOnTheRun) {
+  quantize({"--threads", "1"});
+  const auto one = checkpoint_bytes(out());
+  std::filesystem::remove_all(out());
+  quantize({"--threads", "2"});
+  EXPECT_EQ(checkpoint_bytes(out()), one);
+  quantize({"--resume"});  // whole already
+  EXPECT_EQ(checkpoint_bytes(out()), one);
+}
+
+TEST_F(Quantize, WhatIsMissingOrDamagedIsWrittenAgain) {
+  quantize();
+  const auto whole = checkpoint_bytes(out());
+  const json job = {{"format", "squish"},
+                    {"format_version", 0},
+                    {"job", json::parse(whole.at("squish.json"))["job"]}};
+  std::filesystem::remove(out() / "squish.json");
+  std::ofstream(out() / "squish.job.json") << job.dump();
+  std::filesystem::remove(out() / "model-00003-of-00015.safetensors");
+  std::string damaged = whole.at("model-00005-of-00015.safetensors");
+  damaged[damaged.size() - 1] ^= 1;
+  std::ofstream(out() / "model-00005-of-00015.safetensors") << damaged;
+  std::ofstream(out() / "model-00006-of-00015.safetensors") << "short";
+  std::ofstream(out() / "model-00007-of-00015.safetensors.123.partial") << "half";
+  expect_refused({"run", "out", "-p", "x"}, "not a whole checkpoint");
+  expect_refused(command(), "exists already");
+  quantize({"--resume"});
+  EXPECT_EQ(checkpoint_bytes(out()), whole);
+}
+
+TEST_F(Quantize, AnotherJobIsNotResumed) {
+  quantize();
+  const auto whole = checkpoint_bytes(out());
+  expect_refused(
+      {"quantize", model(), "-o", "out", "--spec", "int4:sym=0,g=8", "--seed", "7", "--resume"},
+      "seed was 42 and is 7");
+  expect_refused(command({"--resume", "--isa", "scalar"}), "isa was ");
+  expect_refused(command({"--resume", "--tensor", "*.k_proj.weight=int8"}), "single tensors");
+  expect_refused({"quantize", model(), "-o", "out", "--spec", "int3", "--seed", "42", "--resume"},
+                 "spec was ");
+  const TinyModel other(2);
+  expect_refused({"quantize", other.path(), "-o", "out", "--spec", "int4:sym=0,g=8", "--seed", "42",
+                  "--resume"},
+                 "model_sha256 was ");
+  expect_refused({"quantize", model(), "-o", model(), "--spec", "int4", "--resume"}, "neither");
+  EXPECT_EQ(checkpoint_bytes(out()), whole);
+}
+
+}  // namespace
+}  // namespace squish::test
