@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -22,35 +23,6 @@ constexpr int kSweeps = 2;    // over the books, in each least-squares fit
 constexpr int kHalfTop = 13;  // the largest scale is stored as 2^13 to 2^14
 // A refit multiplies a scale by this at most, so that no line takes f16's range from the others.
 constexpr double kMostGrowth = 1024;
-
-/// The matrix as vectors of line / scale; a vector's weight is its scale squared, so that errors
-/// count as they do in the matrix. Relative to the largest scale: the squares stay in range.
-VectorSet normalise(ConstMatrixView w, const VectorLayout& layout, std::span<const float> scales,
-                    ThreadPool& pool) {
-  const std::size_t lines = layout.lines(), dim = layout.dim;
-  VectorSet set;
-  set.dim = dim;
-  set.short_dim = layout.length() % dim;
-  set.short_begin = layout.length() / dim * lines;
-  set.values.resize(layout.size() * dim);
-  set.weights.resize(layout.size());
-  const float largest = *std::max_element(scales.begin(), scales.end());
-  parallel_for(pool, lines, 64, [&](std::size_t begin, std::size_t end) {
-    for (std::size_t block = 0; block < layout.blocks(); ++block) {
-      for (std::size_t line = begin; line < end; ++line) {
-        const std::size_t i = block * lines + line, first = block * dim;
-        const float share = largest > 0 ? scales[line] / largest : 0.0f;
-        set.weights[i] = share * share;
-        if (!(scales[line] > 0)) continue;
-        for (std::size_t d = 0; d < set.width(i); ++d) {
-          const float value = layout.down ? w(first + d, line) : w(line, first + d);
-          set.values[i * dim + d] = value / scales[line];
-        }
-      }
-    }
-  });
-  return set;
-}
 
 std::vector<float> root_mean_squares(ConstMatrixView w, bool of_columns) {
   std::vector<double> squares(of_columns ? w.cols : w.rows);
@@ -73,31 +45,6 @@ float gain_for(std::span<const float> scales) {
   return std::ldexp(1.0f, std::max(std::ilogb(largest) - kHalfTop, -126));
 }
 
-/// The scales that fit best given the codes. Lines whose best scale is not positive keep theirs.
-void refit_scales(const VectorSet& set, std::span<const Codebook> books, const Codes& codes,
-                  std::vector<float>& scales, ThreadPool& pool) {
-  const std::size_t lines = scales.size();
-  parallel_for(pool, lines, 64, [&](std::size_t begin, std::size_t end) {
-    std::vector<double> dot(end - begin), square(end - begin);
-    std::vector<float> rest(set.dim);
-    for (std::size_t first = 0; first < set.size(); first += lines) {
-      for (std::size_t line = begin; line < end; ++line) {
-        const std::size_t i = first + line;
-        remainder(set, books, codes, i, books.size(), rest.data());
-        for (std::size_t d = 0; d < set.width(i); ++d) {
-          const double fitted = double{set[i][d]} - rest[d];
-          dot[line - begin] += fitted * set[i][d];
-          square[line - begin] += fitted * fitted;
-        }
-      }
-    }
-    for (std::size_t line = begin; line < end; ++line) {
-      const double d = dot[line - begin], s = square[line - begin];
-      if (d > 0 && s > 0) scales[line] *= static_cast<float>(std::min(d / s, kMostGrowth));
-    }
-  });
-}
-
 /// Each codebook is fitted to what the ones before it leave.
 std::vector<Codebook> residual_kmeans(VectorSet set, const AdditiveOptions& options,
                                       const EncodeContext& context) {
@@ -115,13 +62,6 @@ std::vector<Codebook> residual_kmeans(VectorSet set, const AdditiveOptions& opti
     }
   }
   return books;
-}
-
-void refit_codebooks(const VectorSet& set, std::span<Codebook> books, const Codes& codes,
-                     ThreadPool& pool) {
-  for (int sweep = 0; sweep < (books.size() == 1 ? 1 : kSweeps); ++sweep) {
-    for (std::size_t m = 0; m < books.size(); ++m) refit_codebook(set, books, codes, m, pool);
-  }
 }
 
 /// Beam search on up to kBatch vectors of one width.
@@ -237,37 +177,43 @@ std::size_t count_sums(std::span<const Codebook> books) {
   return sums;
 }
 
-/// The best codes of every vector, found among all `count` sums of entries.
-double search_sums(const VectorSet& set, std::span<const Codebook> books, std::size_t count,
-                   Codes& codes, ThreadPool& pool) {
-  Codebook sums(set.dim, count);
+/// Every sum of entries, one of each book: the first book's index varies fastest.
+Codebook all_sums(std::span<const Codebook> books, std::size_t dim, std::size_t count) {
+  Codebook sums(dim, count);
   for (std::size_t s = 0; s < count; ++s) {
     std::size_t digits = s;
     for (const Codebook& book : books) {
-      for (std::size_t d = 0; d < set.dim; ++d) sums[s][d] += book[digits % book.size][d];
+      for (std::size_t d = 0; d < dim; ++d) sums[s][d] += book[digits % book.size][d];
       digits /= book.size;
     }
   }
-  Codes nearest(set.size());
-  assign(set, sums, nearest, pool);
-  std::vector<double> errors((set.size() + kChunk - 1) / kChunk);
-  parallel_for(pool, set.size(), kChunk, [&](std::size_t begin, std::size_t end) {
-    for (std::size_t i = begin; i < end; ++i) {
-      std::uint32_t digits = nearest[i];
-      for (std::size_t m = 0; m < books.size(); ++m) {
-        const auto size = static_cast<std::uint32_t>(books[m].size);
-        codes[i * books.size() + m] = digits % size;
-        digits /= size;
-      }
-      float square = 0;
-      for (std::size_t d = 0; d < set.width(i); ++d) {
-        const float difference = set[i][d] - sums[nearest[i]][d];
-        square += difference * difference;
-      }
-      errors[begin / kChunk] += double{set.weights[i]} * square;
+  return sums;
+}
+
+/// The best codes of vectors [begin, end), at most kBatch, found among all sums of entries.
+double nearest_sums(const VectorSet& set, std::span<const Codebook> books, const Codebook& sums,
+                    const SearchTable& table, std::size_t begin, std::size_t end, Codes& codes) {
+  std::array<std::uint32_t, kBatch> nearest;
+  std::array<float, kBatch> score;
+  nearest_ops().nearest(set[begin], set.dim, end - begin, table.view(), nearest.data(),
+                        score.data());
+  double error = 0;
+  for (std::size_t i = begin; i < end; ++i) {
+    const std::uint32_t found = nearest[i - begin];
+    std::uint32_t digits = found;
+    for (std::size_t m = 0; m < books.size(); ++m) {
+      const auto size = static_cast<std::uint32_t>(books[m].size);
+      codes[i * books.size() + m] = digits % size;
+      digits /= size;
     }
-  });
-  return std::accumulate(errors.begin(), errors.end(), 0.0);
+    float square = 0;
+    for (std::size_t d = 0; d < set.width(i); ++d) {
+      const float difference = set[i][d] - sums[found][d];
+      square += difference * difference;
+    }
+    error += double{set.weights[i]} * square;
+  }
+  return error;
 }
 
 }  // namespace
@@ -284,22 +230,115 @@ void round_codebooks(std::span<Codebook> books) {
   }
 }
 
+VectorSet normalise(ConstMatrixView w, const VectorLayout& layout, std::span<const float> scales,
+                    std::span<const float> importance, ThreadPool& pool) {
+  const std::size_t lines = layout.lines(), dim = layout.dim;
+  VectorSet set;
+  set.dim = dim;
+  set.short_dim = layout.length() % dim;
+  set.short_begin = layout.length() / dim * lines;
+  set.values.resize(layout.size() * dim);
+  set.weights.resize(layout.size());
+  // Relative to the largest scale: the squares stay in range.
+  const float largest = *std::max_element(scales.begin(), scales.end());
+  parallel_for(pool, lines, 64, [&](std::size_t begin, std::size_t end) {
+    for (std::size_t block = 0; block < layout.blocks(); ++block) {
+      for (std::size_t line = begin; line < end; ++line) {
+        const std::size_t i = block * lines + line, first = block * dim;
+        const float share = largest > 0 ? scales[line] / largest : 0.0f;
+        set.weights[i] = share * share * (importance.empty() ? 1.0f : importance[line]);
+        if (!(scales[line] > 0)) continue;
+        for (std::size_t d = 0; d < set.width(i); ++d) {
+          const float value = layout.down ? w(first + d, line) : w(line, first + d);
+          set.values[i * dim + d] = value / scales[line];
+        }
+      }
+    }
+  });
+  return set;
+}
+
+void refit_scales(const VectorSet& set, std::span<const Codebook> books, const Codes& codes,
+                  std::vector<float>& scales, ThreadPool& pool) {
+  const std::size_t lines = scales.size();
+  parallel_for(pool, lines, 64, [&](std::size_t begin, std::size_t end) {
+    std::vector<double> dot(end - begin), square(end - begin);
+    std::vector<float> rest(set.dim);
+    for (std::size_t first = 0; first < set.size(); first += lines) {
+      for (std::size_t line = begin; line < end; ++line) {
+        const std::size_t i = first + line;
+        remainder(set, books, codes, i, books.size(), rest.data());
+        for (std::size_t d = 0; d < set.width(i); ++d) {
+          const double fitted = double{set[i][d]} - rest[d];
+          dot[line - begin] += fitted * set[i][d];
+          square[line - begin] += fitted * fitted;
+        }
+      }
+    }
+    for (std::size_t line = begin; line < end; ++line) {
+      const double d = dot[line - begin], s = square[line - begin];
+      if (d > 0 && s > 0) scales[line] *= static_cast<float>(std::min(d / s, kMostGrowth));
+    }
+  });
+}
+
+void refit_codebooks(const VectorSet& set, std::span<Codebook> books, const Codes& codes,
+                     ThreadPool& pool) {
+  for (int sweep = 0; sweep < (books.size() == 1 ? 1 : kSweeps); ++sweep) {
+    for (std::size_t m = 0; m < books.size(); ++m) refit_codebook(set, books, codes, m, pool);
+  }
+}
+
+struct CodeSearch::Tables {
+  std::span<const Codebook> books;
+  std::size_t dim;
+  Codebook sums;  // empty where there are too many to try them all
+  std::vector<SearchTable> sum_tables;
+  std::vector<BatchSearch> beams;  // whole vectors, short ones
+};
+
+CodeSearch::CodeSearch(std::span<const Codebook> books, std::size_t dim, std::size_t short_dim,
+                       std::size_t beam) {
+  auto tables = std::make_unique<Tables>();
+  tables->books = books;
+  tables->dim = dim;
+  const std::size_t count = count_sums(books);
+  for (const std::size_t width : {dim, short_dim}) {
+    if (beam == 1 || count > kMostTried) {
+      tables->beams.emplace_back(books, width, beam);
+      continue;
+    }
+    if (tables->sums.size == 0) tables->sums = all_sums(books, dim, count);
+    tables->sum_tables.emplace_back(tables->sums, width);
+  }
+  tables_ = std::move(tables);
+}
+
+CodeSearch::~CodeSearch() = default;
+
+double CodeSearch::search(const VectorSet& set, std::size_t begin, std::size_t end, bool restart,
+                          Codes& codes) const {
+  const std::size_t cut = std::clamp(set.short_begin, begin, end);
+  double error = 0;
+  BatchSearch::State state;
+  for (std::size_t i = begin; i < end;) {
+    const std::size_t stop = std::min(i + kBatch, i < cut ? cut : end);
+    const std::size_t shorter = i < cut ? 0 : 1;
+    error += tables_->sums.size == 0
+                 ? tables_->beams[shorter].run(set, i, stop, restart, codes, state)
+                 : nearest_sums(set, tables_->books, tables_->sums, tables_->sum_tables[shorter], i,
+                                stop, codes);
+    i = stop;
+  }
+  return error;
+}
+
 double beam_search(const VectorSet& set, std::span<const Codebook> books, std::size_t beam,
                    bool restart, Codes& codes, ThreadPool& pool) {
-  if (const std::size_t sums = count_sums(books); beam > 1 && sums <= kMostTried) {
-    return search_sums(set, books, sums, codes, pool);
-  }
-  const BatchSearch whole(books, set.dim, beam), shorter(books, set.short_dim, beam);
+  const CodeSearch search(books, set.dim, set.short_dim, beam);
   std::vector<double> errors((set.size() + kChunk - 1) / kChunk);
   parallel_for(pool, set.size(), kChunk, [&](std::size_t begin, std::size_t end) {
-    BatchSearch::State state;
-    const std::size_t cut = std::clamp(set.short_begin, begin, end);
-    for (std::size_t i = begin; i < end;) {
-      const std::size_t stop = std::min(i + kBatch, i < cut ? cut : end);
-      errors[begin / kChunk] +=
-          (i < cut ? whole : shorter).run(set, i, stop, restart, codes, state);
-      i = stop;
-    }
+    errors[begin / kChunk] = search.search(set, begin, end, restart, codes);
   });
   return std::accumulate(errors.begin(), errors.end(), 0.0);
 }
@@ -312,7 +351,7 @@ AdditiveCode additive_encode(ConstMatrixView weights, const VectorLayout& layout
   AdditiveCode code;
   code.scales = root_mean_squares(weights, layout.down);
   if (options.half_scales) code.gain = round_scales(code.scales);
-  VectorSet all = normalise(weights, layout, code.scales, pool);
+  VectorSet all = normalise(weights, layout, code.scales, options.importance, pool);
 
   {
     const std::size_t entries = *std::max_element(options.sizes.begin(), options.sizes.end());
@@ -338,7 +377,7 @@ AdditiveCode additive_encode(ConstMatrixView weights, const VectorLayout& layout
     beam_search(all, code.books, options.beam, true, code.codes, pool);
     refit_codebooks(all, code.books, code.codes, pool);
     refit_all_scales();
-    all = normalise(weights, layout, code.scales, pool);
+    all = normalise(weights, layout, code.scales, options.importance, pool);
   }
   round_codebooks(code.books);
   beam_search(all, code.books, options.beam, options.rounds == 0, code.codes, pool);

@@ -1,5 +1,6 @@
 #pragma once
 #include <cstddef>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -31,6 +32,7 @@ struct AdditiveOptions {
   int rounds = 0;                  ///< most alternations of coding and refitting; 0: the start only
   double tolerance = 0;            ///< relative gain below which they stop
   bool half_scales = false;        ///< scales are stored as gain * f16, else as f32
+  std::vector<float> importance;   ///< of an error in each line; empty: all alike
 };
 
 struct AdditiveCode {
@@ -38,6 +40,35 @@ struct AdditiveCode {
   float gain = 1;               ///< a power of two; 1 unless half_scales
   std::vector<Codebook> books;  ///< values representable in f16
   Codes codes;                  ///< of each vector, one a book
+};
+
+/// The matrix as vectors of line / scale; a vector's weight is its scale squared times the line's
+/// importance, so that errors count as they do in the matrix.
+VectorSet normalise(ConstMatrixView w, const VectorLayout& layout, std::span<const float> scales,
+                    std::span<const float> importance, ThreadPool& pool);
+
+/// A few sweeps of refit_codebook() over the books.
+void refit_codebooks(const VectorSet& set, std::span<Codebook> books, const Codes& codes,
+                     ThreadPool& pool);
+/// The scales (of lines) that fit best given the codes; `set` was normalised by those that come
+/// in. Lines whose best scale is not positive keep theirs.
+void refit_scales(const VectorSet& set, std::span<const Codebook> books, const Codes& codes,
+                  std::vector<float>& scales, ThreadPool& pool);
+
+/// The books made ready for beam_search() on one thread, of vectors of `dim` and `short_dim`.
+/// They must outlive it.
+class CodeSearch {
+ public:
+  CodeSearch(std::span<const Codebook> books, std::size_t dim, std::size_t short_dim,
+             std::size_t beam);
+  ~CodeSearch();
+  /// As beam_search(), of vectors [begin, end).
+  double search(const VectorSet& set, std::size_t begin, std::size_t end, bool restart,
+                Codes& codes) const;
+
+ private:
+  struct Tables;
+  std::unique_ptr<const Tables> tables_;
 };
 
 /// The codes of every vector by beam search: book by book, each hypothesis tries all entries in

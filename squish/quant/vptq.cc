@@ -1,5 +1,5 @@
-// VPTQ: vector post-training quantisation (Liu et al. 2024, arXiv 2409.17066; methods.md 2),
-// without calibration data (H = identity). v consecutive weights of one column are a vector, coded
+// VPTQ: vector post-training quantisation (Liu et al. 2024, arXiv 2409.17066; methods.md 2).
+// v consecutive weights of one column are a vector, coded
 // as a main centroid plus a residual centroid and multiplied by the scale of their column.
 //
 // Stored, per matrix:
@@ -21,14 +21,23 @@
 //   - refine > 0: main and residual are searched jointly and both codebooks and the scales
 //     re-fitted by least squares, in turn. That costs no bits. refine=0 codes greedily
 //     and refits nothing, but departs in the points above.
-// Outlier columns, several codebooks a matrix and the column permutation have no use without H.
+// With calibration, as published: centroids weighted by H_jj, then column by column with the error
+// fed into the columns still to be coded. The error counts as it is in W, whatever a column's scale
+// (the authors' code feeds back errors in units of the scales). Further passes refit codebooks and
+// scales to what the columns were when they were coded, under the weights D_jj that the loss has in
+// these (H = L D L'), and code all again; the pass of least loss is kept.
+// Outlier columns and several codebooks a matrix are not built yet.
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <limits>
+#include <numeric>
 
 #include "squish/base/bits.h"
 #include "squish/base/error.h"
 #include "squish/quant/additive.h"
+#include "squish/quant/feedback.h"
+#include "squish/quant/moments.h"
 #include "squish/quant/registry.h"
 
 namespace squish::quant {
@@ -62,6 +71,123 @@ void check(const Spec& spec) {
   }
 }
 
+std::shared_ptr<const Prepared> prepare(const InputMoments& moments, const Spec& spec,
+                                        const PrepareContext& /*context*/) {
+  return prepare_columns(moments.second, spec.real("damp"), spec.word("order") == "act");
+}
+
+/// Codes the columns in the order of the feedback's factor, from the last to the first, with the
+/// books and scales as they are. `targets` become the columns as they were when they were coded.
+/// Returns the loss tr((W - What) (H + damping) (W - What)').
+double code_columns(ConstMatrixView weights, const Layout& layout, const Factor& factor,
+                    std::size_t beam, AdditiveCode& code, Matrix& targets, ThreadPool& pool) {
+  const std::size_t dim = layout.dim, books = code.books.size();
+  const CodeSearch search(code.books, dim, layout.rows % dim, beam);
+  Matrix rounded(layout.rows, layout.cols);
+  BlockRounding rounding;
+  rounding.row_multiple = dim;
+  rounding.round = [&](std::size_t first_row, std::size_t col, ConstMatrixView target,
+                       MatrixView out) {
+    const std::size_t vectors = (target.rows + dim - 1) / dim;
+    const float scale = code.scales[col];
+    VectorSet set;
+    set.dim = dim;
+    set.short_dim = target.rows % dim;
+    set.short_begin = target.rows / dim;
+    set.values.resize(vectors * dim);
+    set.weights.resize(vectors);
+    for (std::size_t i = 0; i < target.rows; ++i) {
+      targets(first_row + i, col) = target(i, 0);
+      set.values[i] = scale > 0 ? target(i, 0) / scale : 0.0f;
+    }
+    Codes found(vectors * books);
+    search.search(set, 0, vectors, true, found);
+    for (std::size_t v = 0; v < vectors; ++v) {
+      std::copy_n(found.begin() + v * books, books,
+                  code.codes.begin() + ((first_row / dim + v) * layout.cols + col) * books);
+      for (std::size_t d = 0; d < set.width(v); ++d) {
+        float sum = 0;
+        for (std::size_t m = 0; m < books; ++m) sum += code.books[m][found[v * books + m]][d];
+        out(v * dim + d, 0) = scale * sum;
+      }
+    }
+  };
+  ldlq(weights, factor, rounding, rounded, pool);
+  std::vector<double> losses(layout.rows);
+  parallel_for(pool, layout.rows, 16, [&](std::size_t begin, std::size_t end) {
+    for (std::size_t i = begin; i < end; ++i) {
+      for (std::size_t j = 0; j < layout.cols; ++j) {
+        const double error = double{targets(i, j)} - rounded(i, j);
+        losses[i] += factor.pivot[j] * error * error;
+      }
+    }
+  });
+  return std::accumulate(losses.begin(), losses.end(), 0.0);
+}
+
+/// Columns of `from` in the order given.
+template <class T>
+std::vector<T> reordered(const std::vector<T>& from, const std::vector<std::uint32_t>& order) {
+  std::vector<T> to;
+  for (const std::uint32_t j : order) to.push_back(from[j]);
+  return to;
+}
+
+AdditiveCode encode_with_feedback(ConstMatrixView weights, const Layout& layout,
+                                  AdditiveOptions options, const ColumnFeedback& feedback,
+                                  const EncodeContext& context) {
+  const Factor& factor = feedback.factor;
+  std::vector<std::uint32_t> order = feedback.order;  // as the factor has the columns
+  if (order.empty()) {
+    order.resize(layout.cols);
+    std::iota(order.begin(), order.end(), 0u);
+  }
+  Matrix ordered(layout.rows, layout.cols);
+  for (std::size_t i = 0; i < layout.rows; ++i) {
+    for (std::size_t j = 0; j < layout.cols; ++j) ordered(i, j) = weights(i, order[j]);
+  }
+  if (!feedback.weights.empty()) options.importance = reordered(feedback.weights, order);
+  AdditiveCode code = additive_encode(ordered, layout, options, context), best;
+  for (Codebook& book : code.books) {  // entries that are zero because there are few vectors
+    book.size = std::min(book.size, std::max<std::size_t>(1, layout.size()));
+    book.values.resize(book.size * book.dim);
+  }
+
+  std::vector<float> pivots;
+  const double mean = std::accumulate(factor.pivot.begin(), factor.pivot.end(), 0.0) /
+                      static_cast<double>(layout.cols);
+  for (const double pivot : factor.pivot) pivots.push_back(static_cast<float>(pivot / mean));
+  Matrix targets(layout.rows, layout.cols);
+  double least = std::numeric_limits<double>::infinity();
+  for (int pass = 0; pass <= options.rounds; ++pass) {
+    const double loss =
+        code_columns(ordered, layout, factor, options.beam, code, targets, context.pool);
+    const bool enough = !(loss < least * (1 - options.tolerance));
+    if (loss < least) best = code;
+    least = std::min(least, loss);
+    if (enough || pass == options.rounds) break;
+    const VectorSet set = normalise(targets, layout, code.scales, pivots, context.pool);
+    refit_codebooks(set, code.books, code.codes, context.pool);
+    round_codebooks(code.books);
+    refit_scales(set, code.books, code.codes, code.scales, context.pool);
+  }
+
+  const std::size_t books = best.books.size();
+  code = best;
+  for (std::size_t j = 0; j < layout.cols; ++j) {
+    code.scales[order[j]] = best.scales[j];
+    for (std::size_t block = 0; block < layout.blocks(); ++block) {
+      std::copy_n(best.codes.begin() + (block * layout.cols + j) * books, books,
+                  code.codes.begin() + (block * layout.cols + order[j]) * books);
+    }
+  }
+  for (std::size_t m = 0; m < books; ++m) {
+    code.books[m].size = options.sizes[m];
+    code.books[m].values.resize(options.sizes[m] * layout.dim);
+  }
+  return code;
+}
+
 Packed encode(ConstMatrixView weights, const Spec& spec, const EncodeContext& context) {
   const Layout layout(spec, weights.rows, weights.cols);
   AdditiveOptions options;
@@ -71,7 +197,11 @@ Packed encode(ConstMatrixView weights, const Spec& spec, const EncodeContext& co
   options.rounds = static_cast<int>(spec.integer("refine"));
   options.beam = options.rounds > 0 ? kBeam : 1;
   options.tolerance = kTolerance;
-  const AdditiveCode code = additive_encode(weights, layout, options, context);
+  const AdditiveCode code =
+      context.prepared == nullptr
+          ? additive_encode(weights, layout, options, context)
+          : encode_with_feedback(weights, layout, options,
+                                 prepared_as<ColumnFeedback>(context, spec), context);
 
   const std::size_t books = options.sizes.size();
   Bytes q(layout.blocks() * layout.block_bytes()), scale(4 * layout.cols);
@@ -145,9 +275,14 @@ Method vptq_method() {
                integer_key("iters", 20, 1, 1000, "iterations of Lloyd's algorithm"),
                integer_key("refine", 10, 0, 1000,
                            "most alternations of joint coding and least squares; 0: main and "
-                           "residual coded greedily, not refitted")},
+                           "residual coded greedily, not refitted"),
+               choice_key("order", {"none", "act"},
+                          "calibrated: columns as they come, or those of most energy first"),
+               real_key("damp", "0.01", 0, 10,
+                        "calibrated: added to H's diagonal, relative to its mean")},
       .check = check,
       .nominal_bpw = nominal_bpw,
+      .prepare = prepare,
       .encode = encode,
       .decode = decode,
   };
