@@ -1,10 +1,13 @@
 #include "squish/quant/feedback.h"
 
+#include <lapacke.h>
+
 #include <algorithm>
 #include <cassert>
 #include <cmath>
 #include <numeric>
 
+#include "squish/linalg/blas.h"
 #include "squish/linalg/gemm.h"
 #include "squish/linalg/ldl.h"
 
@@ -44,53 +47,79 @@ bool all_finite(const linalg::SymmetricMatrix& h) {
 
 /// One run of rows.
 struct Run {
-  const Factor& factor;
+  std::size_t size, block;
+  ConstMatrixView coupling;  // L, or all of H_jk H_kk^-1; empty where it is zero
+  bool both_ways;            // earlier columns feed back into later ones too
   const BlockRounding& rounding;
   std::size_t first_row;
+  ConstMatrixView weights;
   MatrixView target, error, rounded;
 
-  /// Columns [begin, end), whose targets have the feedback of all later ones.
+  /// Feeds the errors of columns [from, from_end) into the targets of [to, to_end).
+  void feed(std::size_t from, std::size_t from_end, std::size_t to, std::size_t to_end) {
+    if (coupling.size() == 0) return;
+    linalg::gemm_nn_add(error.col_range(from, from_end),
+                        coupling.row_range(from, from_end).col_range(to, to_end),
+                        target.col_range(to, to_end));
+  }
+
+  /// Columns [begin, end), whose targets have the feedback of all others that they get any from.
   void columns(std::size_t begin, std::size_t end) {
-    const std::size_t group = rounding.group == 0 ? factor.size() : rounding.group;
+    const std::size_t group = rounding.group == 0 ? size : rounding.group;
     const bool one_group = end - begin <= group;  // cuts are at multiples of `group`
     if (one_group && rounding.begin_group && (begin % group == 0) &&
-        (end == std::min(factor.size(), begin + group))) {
+        (end == std::min(size, begin + group))) {
       rounding.begin_group(first_row, begin, target.col_range(begin, end));
     }
-    const std::size_t unit = one_group ? factor.block : group;
+    const std::size_t unit = one_group ? block : group;
     const std::size_t units = (end - begin + unit - 1) / unit;
     if (units == 1 && one_group) {
       round(begin, end);
       return;
     }
     const std::size_t middle = begin + units / 2 * unit;
+    if (both_ways) feed(begin, middle, middle, end);
     columns(middle, end);
-    if (factor.lower.size() != 0) {
-      linalg::gemm_nn_add(error.col_range(middle, end),
-                          factor.lower.view().row_range(middle, end).col_range(begin, middle),
-                          target.col_range(begin, middle));
-    }
+    feed(middle, end, begin, middle);
     columns(begin, middle);
   }
 
   void round(std::size_t begin, std::size_t end) {
     const MatrixView value = rounded.col_range(begin, end), rest = error.col_range(begin, end);
-    // `error` holds W until here.
     rounding.round(first_row, begin, target.col_range(begin, end), value);
     for (std::size_t i = 0; i < value.rows; ++i) {
-      for (std::size_t j = 0; j < value.cols; ++j) rest(i, j) -= value(i, j);
+      const float* w = &weights(i, begin);
+      for (std::size_t j = 0; j < value.cols; ++j) rest(i, j) = w[j] - value(i, j);
     }
   }
 };
 
+void for_runs(ConstMatrixView weights, std::size_t block, ConstMatrixView coupling, bool both_ways,
+              const BlockRounding& rounding, MatrixView rounded, ThreadPool& pool) {
+  const std::size_t multiple = rounding.row_multiple, n = weights.cols;
+  const std::size_t rows = (kRows + multiple - 1) / multiple * multiple;
+  parallel_for(pool, weights.rows, rows, [&](std::size_t begin, std::size_t end) {
+    const ConstMatrixView w = weights.row_range(begin, end);
+    const MatrixView value = rounded.row_range(begin, end);
+    Matrix target(w.rows, n), error(w.rows, n);
+    for (std::size_t i = 0; i < w.rows; ++i) {
+      std::copy_n(w.row(i).begin(), n, target.row(i).begin());
+      for (std::size_t j = 0; both_ways && j < n; ++j) error(i, j) = w(i, j) - value(i, j);
+    }
+    Run{n, block, coupling, both_ways, rounding, begin, w, target, error, value}.columns(0, n);
+  });
+}
+
 }  // namespace
 
 Factor factor_hessian(const linalg::SymmetricMatrix& h, std::size_t block, double damping) {
-  Factor factor;
-  factor.block = block;
-  const std::vector<double> diagonal = live_diagonal(h);
   const std::size_t n = h.size();
+  Factor factor;
+  factor.size = n;
+  factor.block = block;
+  factor.pivot.resize(n * block);
   if (n == 0) return factor;
+  const std::vector<double> diagonal = live_diagonal(h);
   const double mean = mean_of(diagonal);
   const bool finite = all_finite(h);
   for (double tried = damping; finite && tried <= std::max(1.0, damping);
@@ -101,16 +130,19 @@ Factor factor_hessian(const linalg::SymmetricMatrix& h, std::size_t block, doubl
     factor.damping = tried;
     factor.lower = Matrix(n, n);
     for (std::size_t i = 0; i < n; ++i) {
-      factor.pivot.push_back(work(i, i));
-      for (std::size_t j = 0; j < i / block * block; ++j) {
+      const std::size_t first = i / block * block;
+      for (std::size_t j = 0; j < first; ++j) {
         factor.lower(i, j) = static_cast<float>(work(i, j));
+      }
+      for (std::size_t j = first; j < std::min(n, first + block); ++j) {
+        factor.pivot[i * block + j - first] = work(i, j);
       }
     }
     return factor;
   }
   factor.damping = std::max(1.0, damping);
   factor.diagonal_only = true;
-  factor.pivot = diagonal;
+  for (std::size_t j = 0; j < n; ++j) factor.pivot[j * block + j % block] = diagonal[j];
   return factor;
 }
 
@@ -150,17 +182,100 @@ std::shared_ptr<const ColumnFeedback> prepare_columns(const linalg::SymmetricMat
 
 void ldlq(ConstMatrixView weights, const Factor& factor, const BlockRounding& rounding,
           MatrixView rounded, ThreadPool& pool) {
-  assert(weights.cols == factor.size() && rounding.group % factor.block == 0);
-  const std::size_t multiple = rounding.row_multiple, n = weights.cols;
-  const std::size_t rows = (kRows + multiple - 1) / multiple * multiple;
-  parallel_for(pool, weights.rows, rows, [&](std::size_t begin, std::size_t end) {
-    Matrix target(end - begin, n), error(end - begin, n);
+  assert(weights.cols == factor.size && rounding.group % factor.block == 0);
+  for_runs(weights, factor.block, factor.lower, false, rounding, rounded, pool);
+}
+
+void descend(ConstMatrixView weights, const Descent& descent, const BlockRounding& rounding,
+             MatrixView rounded, ThreadPool& pool) {
+  for_runs(weights, descent.block, descent.coupling, true, rounding, rounded, pool);
+}
+
+Descent prepare_descent(const linalg::SymmetricMatrix& h, const Factor& factor) {
+  linalg::keep_blas_single_threaded();
+  const std::size_t n = factor.size, block = factor.block;
+  Descent descent;
+  descent.block = block;
+  descent.metric.resize(n * block);
+  std::vector<double> diagonal = live_diagonal(h);
+  const double added = factor.diagonal_only ? 0 : factor.damping * mean_of(diagonal);
+  for (double& d : diagonal) d += added;
+  if (!factor.diagonal_only) descent.coupling = Matrix(n, n);
+  std::vector<double> pivot(block * block), column(n * block);
+  for (std::size_t begin = 0; begin < n; begin += block) {
+    const std::size_t end = std::min(n, begin + block), width = end - begin;
+    const auto damped = [&](std::size_t i, std::size_t j) {
+      return i == j ? diagonal[i] : factor.diagonal_only ? 0 : h(i, j);
+    };
     for (std::size_t i = begin; i < end; ++i) {
-      std::copy_n(weights.row(i).begin(), n, target.row(i - begin).begin());
-      std::copy_n(weights.row(i).begin(), n, error.row(i - begin).begin());
+      for (std::size_t j = begin; j < end; ++j) {
+        descent.metric[i * block + j - begin] = pivot[(i - begin) * width + j - begin] =
+            damped(i, j);
+      }
     }
-    Run{factor, rounding, begin, target, error, rounded.row_range(begin, end)}.columns(0, n);
+    if (factor.diagonal_only) continue;
+    for (std::size_t i = 0; i < n; ++i) {
+      for (std::size_t j = begin; j < end; ++j) column[i * width + j - begin] = damped(i, j);
+    }
+    // The rows of `column` are LAPACK's columns: H_kk x = H_kj for each j.
+    const auto w = static_cast<lapack_int>(width);
+    if (LAPACKE_dposv_work(LAPACK_COL_MAJOR, 'U', w, static_cast<lapack_int>(n), pivot.data(), w,
+                           column.data(), w) != 0) {
+      continue;  // cannot be, since H was factored; no coupling is a safe answer
+    }
+    for (std::size_t i = 0; i < n; ++i) {
+      if (i >= begin && i < end) continue;
+      for (std::size_t j = begin; j < end; ++j) {
+        descent.coupling(i, j) = static_cast<float>(column[i * width + j - begin]);
+      }
+    }
+  }
+  return descent;
+}
+
+double Descent::form(std::size_t col, std::span<const float> e) const {
+  double sum = 0;
+  for (std::size_t i = 0; i < e.size(); ++i) {
+    const double* row = metric.data() + (col + i) * block;
+    double dot = 0;
+    for (std::size_t j = 0; j < e.size(); ++j) dot += row[j] * e[j];
+    sum += dot * e[i];
+  }
+  return sum;
+}
+
+std::vector<RowForms> row_forms(ConstMatrixView weights, ConstMatrixView rounded,
+                                const Factor& factor, ThreadPool& pool) {
+  std::vector<RowForms> forms(weights.rows);
+  const std::size_t n = factor.size, block = factor.block;
+  parallel_for(pool, weights.rows, kRows, [&](std::size_t begin, std::size_t end) {
+    // a H b' = (a L) D (b L)'
+    const auto times_lower = [&](ConstMatrixView a) {
+      Matrix product(end - begin, n);
+      for (std::size_t i = begin; i < end; ++i) {
+        std::copy_n(a.row(i).begin(), n, product.row(i - begin).begin());
+      }
+      if (factor.lower.size() != 0) {
+        linalg::gemm_nn_add(a.row_range(begin, end), factor.lower, product);
+      }
+      return product;
+    };
+    const Matrix w = times_lower(weights), q = times_lower(rounded);
+    for (std::size_t i = begin; i < end; ++i) {
+      RowForms sums{0, 0};
+      for (std::size_t j = 0; j < n; ++j) {
+        const std::size_t first = j / block * block, last = std::min(n, first + block);
+        double dot = 0;
+        for (std::size_t k = first; k < last; ++k) {
+          dot += factor.pivot[j * block + k - first] * q(i - begin, k);
+        }
+        sums.cross += dot * w(i - begin, j);
+        sums.square += dot * q(i - begin, j);
+      }
+      forms[i] = sums;
+    }
   });
+  return forms;
 }
 
 double proxy_loss(ConstMatrixView weights, ConstMatrixView rounded,

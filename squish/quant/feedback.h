@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "squish/base/matrix.h"
@@ -17,22 +18,42 @@ namespace squish::quant {
 
 /// H + damping = L D L' in blocks of `block` columns (squish/linalg/ldl.h).
 struct Factor {
-  std::size_t block = 1;
+  std::size_t size = 0, block = 1;
   Matrix lower;               ///< L without its unit diagonal blocks; empty where it is I
-  std::vector<double> pivot;  ///< diagonal of D
+  std::vector<double> pivot;  ///< D: row i of its block's, `block` numbers
   /// Added to the diagonal, in units of its mean; more than asked for where that did not give a
   /// positive definite matrix.
   double damping = 0;
-  /// No damping up to 1 did: L = I.
+  /// No damping up to 1 did: H's diagonal alone, L = I.
   bool diagonal_only = false;
-
-  std::size_t size() const { return pivot.size(); }
 };
 
 /// Damping rises tenfold up to 1 (from 0.001 if none is asked for) until H can be factored, then
 /// only its diagonal is kept. Inputs that are always 0 (H_jj = 0), or whose H_jj is not a number,
 /// get the mean of the others.
 Factor factor_hessian(const linalg::SymmetricMatrix& h, std::size_t block, double damping);
+
+/// Sums over a row, under the damped H of the factor.
+struct RowForms {
+  double cross;   ///< w H what'
+  double square;  ///< what H what'
+};
+
+/// For every row; the scale of that row of What that loses least is cross / square.
+std::vector<RowForms> row_forms(ConstMatrixView weights, ConstMatrixView rounded,
+                                const Factor& factor, ThreadPool& pool);
+
+/// What coordinate descent on blocks of columns needs of the same damped H.
+struct Descent {
+  std::size_t block = 1;
+  Matrix coupling;             ///< H_jk H_kk^-1 for all blocks j != k; empty where they are zero
+  std::vector<double> metric;  ///< the H_kk, as Factor::pivot has its D
+
+  /// e H_kk e' for the error e of the columns from `col` on, as many as there are.
+  double form(std::size_t col, std::span<const float> e) const;
+};
+
+Descent prepare_descent(const linalg::SymmetricMatrix& h, const Factor& factor);
 
 /// The Prepared of methods that round column by column.
 struct ColumnFeedback : Prepared {
@@ -65,11 +86,17 @@ struct BlockRounding {
 };
 
 /// Block by block from the last to the first, T_k = W_k + sum over later j of (W_j - What_j) L_jk,
-/// What_k = round(T_k). `rounded` becomes What and may be `weights` itself. In runs of about 64
+/// What_k = round(T_k). `rounded` becomes What. In runs of about 64
 /// rows shared out over the pool; columns are halved recursively, so that nearly all of the
 /// feedback is large matrix products.
 void ldlq(ConstMatrixView weights, const Factor& factor, const BlockRounding& rounding,
           MatrixView rounded, ThreadPool& pool);
+
+/// One sweep of coordinate descent, block by block from the last to the first: T_k is where the
+/// loss would be least given all other columns of What as they are. `rounded` holds What; round()
+/// finds the block's current value there and may leave it. Runs of rows as in ldlq().
+void descend(ConstMatrixView weights, const Descent& descent, const BlockRounding& rounding,
+             MatrixView rounded, ThreadPool& pool);
 
 /// tr((W - What) H (W - What)') / tr(W H W'): the share of the layer's output energy that is lost.
 /// 0 where both traces are 0.

@@ -1,7 +1,9 @@
 // QuIP# (arXiv 2402.04396): the matrix is rotated on both sides by random Hadamard transforms, so
 // that its entries look Gaussian whatever they were, and 8 consecutive entries of a rotated row
-// are rounded together to a point of a fixed lattice codebook. methods.md 4; no calibration data
-// yet, so the rounding is plain nearest point (H = identity).
+// are rounded together to a point of a fixed lattice codebook. methods.md 4. Where the input's
+// moments are known: block LDLQ under the rotated moments, then sweeps of coordinate descent in
+// which a vector moves only where that lowers the loss under its own block of them (the reference
+// moves it always); else plain nearest point.
 //
 //   R = U_m' diag(s_out) W diag(s_in) U_n      What = diag(s_out) U_m Rhat U_n' diag(s_in)
 //
@@ -15,8 +17,9 @@
 //   signs_in   s_in, one bit a column, LSB first, 1 is minus
 //   signs_out  s_out, one bit a row
 //   scale      one f32
-// The paper's scale is RMS(R) over a constant; here it is refitted to the codes by least squares,
-// which costs no bits, and that constant is another at 4 bits. Signs stay bits, where the paper's
+// The paper's scale is RMS(R) over a constant; here it is refitted to the codes by least squares
+// (under the moments, if known), which costs no bits, and that constant is another at 4 bits. s_in
+// is the same for all tensors that were prepared together. Signs stay bits, where the paper's
 // fine-tuning makes them f16.
 //
 // form=gain is the original Squish benchmark's variant: a vector is a line (one of 256, u8 each in
@@ -24,6 +27,7 @@
 // A positive gain and 256 directions could reach 5.74 dB on Gaussian weights at most, 256 lines
 // with the sign in the gain 6.57 dB.
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -36,6 +40,7 @@
 #include "squish/base/random.h"
 #include "squish/linalg/hadamard.h"
 #include "squish/quant/e8p.h"
+#include "squish/quant/feedback.h"
 #include "squish/quant/registry.h"
 
 namespace squish::quant {
@@ -74,8 +79,8 @@ double unit_rms(std::int64_t bits) { return bits == 2 ? 1.03 : bits == 3 ? 0.98 
 /// rho, a constant of the format.
 float magnification(std::int64_t bits) { return bits == 3 ? 2.04f : 3.45f; }
 
-Bytes random_signs(std::size_t n, const EncodeContext& context, const char* side) {
-  const CounterRng rng(context.seed, std::string(context.key) + side);
+Bytes random_signs(std::size_t n, std::uint64_t seed, const std::string& key) {
+  const CounterRng rng(seed, key);
   Bytes signs(packed_bytes(n, 1));
   for (std::size_t i = 0; i < n; i += 64) {
     std::uint64_t word = rng.bits(i / 64);
@@ -115,48 +120,78 @@ double root_mean_square(ConstMatrixView w, ThreadPool& pool, std::size_t grain) 
   return std::sqrt(sum / static_cast<double>(w.size()));
 }
 
-/// Rhat / scale for vectors [first, first + count).
-void expand_e8p(const Layout& layout, const Bytes& codes, const Bytes& residual, std::size_t first,
-                std::size_t count, float* out) {
-  const E8pOps& ops = e8p_ops();
-  std::vector<std::uint16_t> wide(count);
-  std::memcpy(wide.data(), codes.data() + 2 * first, 2 * count);
-  ops.expand_e8p(e8p_table(), wide.data(), count, out);
-  if (layout.bits == 2) return;
+/// The points that `count` vectors at x are rounded to: their codes, and residual codes above 2
+/// bits.
+struct Points {
+  std::vector<std::uint16_t> main, residual;
+};
 
-  const float inverse = 1 / magnification(layout.bits);
-  if (layout.bits == 3) {
+Points nearest_points(std::int64_t bits, const float* x, std::size_t count) {
+  const E8pOps& ops = e8p_ops();
+  Points points{std::vector<std::uint16_t>(count), std::vector<std::uint16_t>(count)};
+  ops.nearest_e8p(e8p_table(), x, count, points.main.data());
+  if (bits == 2) return points;
+
+  std::vector<float> rest(8 * count);
+  ops.expand_e8p(e8p_table(), points.main.data(), count, rest.data());
+  const float rho = magnification(bits);
+  for (std::size_t i = 0; i < rest.size(); ++i) rest[i] = (x[i] - rest[i]) * rho;
+  if (bits == 4) {
+    ops.nearest_e8p(e8p_table(), rest.data(), count, points.residual.data());
+    return points;
+  }
+  std::vector<std::uint8_t> narrow(count);
+  ops.nearest_point(e81b_points(), rest.data(), count, narrow.data());
+  std::copy(narrow.begin(), narrow.end(), points.residual.begin());
+  return points;
+}
+
+void expand_points(std::int64_t bits, const Points& points, std::size_t count, float* out) {
+  const E8pOps& ops = e8p_ops();
+  ops.expand_e8p(e8p_table(), points.main.data(), count, out);
+  if (bits == 2) return;
+
+  const float inverse = 1 / magnification(bits);
+  if (bits == 3) {
     for (std::size_t v = 0; v < count; ++v) {
-      const float* const point = e81b_points().point[std::to_integer<int>(residual[first + v])];
+      const float* const point = e81b_points().point[points.residual[v] & 255];
       for (std::size_t i = 0; i < 8; ++i) out[8 * v + i] += inverse * point[i];
     }
     return;
   }
   std::vector<float> rest(8 * count);
-  std::memcpy(wide.data(), residual.data() + 2 * first, 2 * count);
-  ops.expand_e8p(e8p_table(), wide.data(), count, rest.data());
+  ops.expand_e8p(e8p_table(), points.residual.data(), count, rest.data());
   for (std::size_t i = 0; i < rest.size(); ++i) out[i] += inverse * rest[i];
+}
+
+void store_point(const Layout& layout, const Points& points, std::size_t v, std::size_t vector,
+                 Bytes& codes, Bytes& residual) {
+  std::memcpy(codes.data() + 2 * vector, &points.main[v], 2);
+  if (layout.bits == 3) residual[vector] = static_cast<std::byte>(points.residual[v]);
+  if (layout.bits == 4) std::memcpy(residual.data() + 2 * vector, &points.residual[v], 2);
+}
+
+/// Rhat / scale for vectors [first, first + count).
+void expand_e8p(const Layout& layout, const Bytes& codes, const Bytes& residual, std::size_t first,
+                std::size_t count, float* out) {
+  Points points{std::vector<std::uint16_t>(count), std::vector<std::uint16_t>(count)};
+  std::memcpy(points.main.data(), codes.data() + 2 * first, 2 * count);
+  if (layout.bits == 3) {
+    for (std::size_t v = 0; v < count; ++v) {
+      points.residual[v] = std::to_integer<std::uint16_t>(residual[first + v]);
+    }
+  } else if (layout.bits == 4) {
+    std::memcpy(points.residual.data(), residual.data() + 2 * first, 2 * count);
+  }
+  expand_points(layout.bits, points, count, out);
 }
 
 /// Rounds vectors [first, first + count), which are 8 * count floats at x.
 void round_e8p(const Layout& layout, const float* x, std::size_t first, std::size_t count,
                Bytes& codes, Bytes& residual) {
-  const E8pOps& ops = e8p_ops();
-  std::vector<std::uint16_t> wide(count);
-  ops.nearest_e8p(e8p_table(), x, count, wide.data());
-  std::memcpy(codes.data() + 2 * first, wide.data(), 2 * count);
-  if (layout.bits == 2) return;
-
-  std::vector<float> rest(8 * count);
-  ops.expand_e8p(e8p_table(), wide.data(), count, rest.data());
-  const float rho = magnification(layout.bits);
-  for (std::size_t i = 0; i < rest.size(); ++i) rest[i] = (x[i] - rest[i]) * rho;
-  if (layout.bits == 3) {
-    ops.nearest_point(e81b_points(), rest.data(), count,
-                      reinterpret_cast<std::uint8_t*>(residual.data() + first));
-  } else {
-    ops.nearest_e8p(e8p_table(), rest.data(), count, wide.data());
-    std::memcpy(residual.data() + 2 * first, wide.data(), 2 * count);
+  const Points points = nearest_points(layout.bits, x, count);
+  for (std::size_t v = 0; v < count; ++v) {
+    store_point(layout, points, v, first + v, codes, residual);
   }
 }
 
@@ -202,11 +237,98 @@ double refit(ConstMatrixView rotated, const Layout& layout, const Bytes& codes,
   return xq / qq;  // qq > 0: no sum of points is the origin
 }
 
+/// Moments of the rotated input, H' = U' diag(s_in) H diag(s_in) U, and the signs, which tensors
+/// with one input share.
+struct QuipPrepared : Prepared {
+  Bytes signs_in;
+  Factor factor;
+  Descent descent;
+};
+
+std::shared_ptr<const Prepared> prepare(const InputMoments& moments, const Spec& spec,
+                                        const PrepareContext& context) {
+  if (spec.word("form") == "gain") return nullptr;
+  auto prepared = std::make_shared<QuipPrepared>();
+  const std::size_t n = prepared->inputs = moments.second.size();
+  prepared->signs_in = random_signs(n, context.seed, std::string(context.key) + "/in");
+  double sum = 0;
+  for (std::size_t i = 0; i < n; ++i) sum += moments.second(i, i);
+  const double unit = std::isfinite(sum) && sum > 0 ? static_cast<double>(n) / sum : 1;
+  // Floats will do: their error is below 1e-6 of the largest eigenvalue, which is below n times the
+  // mean of the diagonal, and the damping is a hundredth of that mean.
+  Matrix rotated(n, n);
+  for (std::size_t i = 0; i < n * n; ++i) {
+    rotated.data()[i] = static_cast<float>(moments.second.data()[i] * unit);
+  }
+  const std::vector<float> signs = diagonal(prepared->signs_in, n, 1);
+  const linalg::Hadamard hadamard(n);
+  hadamard.rotate_rows(rotated, signs, context.pool);
+  hadamard.rotate_columns(rotated, signs, context.pool);
+  linalg::SymmetricMatrix h(n);
+  for (std::size_t i = 0; i < n; ++i) {
+    for (std::size_t j = 0; j < n; ++j) h(i, j) = 0.5 * (double{rotated(i, j)} + rotated(j, i));
+  }
+  prepared->factor = factor_hessian(h, 8, spec.real("damp"));
+  prepared->damping = prepared->factor.damping;
+  prepared->diagonal_only = prepared->factor.diagonal_only;
+  if (spec.integer("sweeps") > 0) prepared->descent = prepare_descent(h, prepared->factor);
+  return prepared;
+}
+
+/// Rounds the rotated matrix under the moments of its input; returns the factor by which the
+/// scale is to grow.
+double round_with_feedback(ConstMatrixView rotated, const Layout& layout,
+                           const QuipPrepared& prepared, std::int64_t sweeps, Bytes& codes,
+                           Bytes& residual, ThreadPool& pool) {
+  Matrix rounded(layout.rows, layout.cols);
+  bool first_pass = true;
+  BlockRounding rounding;
+  rounding.round = [&](std::size_t first_row, std::size_t col, ConstMatrixView target,
+                       MatrixView value) {
+    std::vector<float> x(8 * target.rows), q(8 * target.rows);
+    for (std::size_t i = 0; i < target.rows; ++i) {
+      std::copy_n(target.row(i).begin(), target.cols, x.begin() + 8 * i);
+    }
+    const Points points = nearest_points(layout.bits, x.data(), target.rows);
+    expand_points(layout.bits, points, target.rows, q.data());
+    std::array<float, 8> now{}, then{};
+    for (std::size_t i = 0; i < target.rows; ++i) {
+      for (std::size_t j = 0; j < target.cols; ++j) {
+        now[j] = q[8 * i + j] - x[8 * i + j];
+        then[j] = value(i, j) - x[8 * i + j];
+      }
+      // Nearest is not best: blocks have a metric of their own.
+      if (!first_pass && prepared.descent.form(col, {now.data(), target.cols}) >=
+                             prepared.descent.form(col, {then.data(), target.cols})) {
+        continue;
+      }
+      std::copy_n(q.begin() + 8 * i, target.cols, value.row(i).begin());
+      store_point(layout, points, i, (first_row + i) * layout.row_vectors + col / 8, codes,
+                  residual);
+    }
+  };
+  ldlq(rotated, prepared.factor, rounding, rounded, pool);
+  first_pass = false;
+  for (std::int64_t sweep = 0; sweep < sweeps; ++sweep) {
+    descend(rotated, prepared.descent, rounding, rounded, pool);
+  }
+  double cross = 0, square = 0;
+  for (const RowForms& forms : row_forms(rotated, rounded, prepared.factor, pool)) {
+    cross += forms.cross;
+    square += forms.square;
+  }
+  return cross > 0 && square > 0 ? cross / square : 1;
+}
+
 Packed encode(ConstMatrixView weights, const Spec& spec, const EncodeContext& context) {
   const Layout layout(spec, weights.rows, weights.cols);
   ThreadPool& pool = context.pool;
-  Bytes signs_in = random_signs(layout.cols, context, "/in");
-  Bytes signs_out = random_signs(layout.rows, context, "/out");
+  const std::string key(context.key);
+  const QuipPrepared* prepared =
+      context.prepared == nullptr ? nullptr : &prepared_as<QuipPrepared>(context, spec);
+  Bytes signs_in = prepared != nullptr ? prepared->signs_in
+                                       : random_signs(layout.cols, context.seed, key + "/in");
+  Bytes signs_out = random_signs(layout.rows, context.seed, key + "/out");
 
   // To the codebook's units in double: 1 / RMS is beyond floats where weights are denormal.
   const double rms = root_mean_square(weights, pool, layout.grain());
@@ -226,15 +348,21 @@ Packed encode(ConstMatrixView weights, const Spec& spec, const EncodeContext& co
 
   Bytes codes(layout.code_bytes());
   Bytes second(layout.second_bytes());
-  parallel_for(pool, layout.rows, layout.grain(), [&](std::size_t begin, std::size_t end) {
-    const std::size_t first = begin * layout.row_vectors, count = end * layout.row_vectors - first;
-    if (layout.gain) {
-      round_gain(padded.data() + 8 * first, first, count, codes, second);
-    } else {
-      round_e8p(layout, padded.data() + 8 * first, first, count, codes, second);
-    }
-  });
-  if (!layout.gain) scale *= refit(rotated, layout, codes, second, pool);
+  if (prepared != nullptr) {
+    scale *= round_with_feedback(rotated, layout, *prepared, spec.integer("sweeps"), codes, second,
+                                 pool);
+  } else {
+    parallel_for(pool, layout.rows, layout.grain(), [&](std::size_t begin, std::size_t end) {
+      const std::size_t first = begin * layout.row_vectors;
+      const std::size_t count = end * layout.row_vectors - first;
+      if (layout.gain) {
+        round_gain(padded.data() + 8 * first, first, count, codes, second);
+      } else {
+        round_e8p(layout, padded.data() + 8 * first, first, count, codes, second);
+      }
+    });
+    if (!layout.gain) scale *= refit(rotated, layout, codes, second, pool);
+  }
 
   Packed packed{spec, layout.rows, layout.cols, {}};
   packed.sections.push_back({"codes", Part::indices, std::move(codes)});
@@ -298,9 +426,14 @@ Method quip_method() {
       .keys = {integer_key("bits", 2, 2, 4, "bits per weight; 3 and 4 add a residual codebook"),
                choice_key("form", {"e8p", "gain"},
                           "e8p: as published; gain: 8-bit line and 16-bit gain per 8 weights, "
-                          "without bits")},
+                          "without bits"),
+               real_key("damp", "0.01", 0, 10,
+                        "calibrated: added to H's diagonal, relative to its mean"),
+               integer_key("sweeps", 10, 0, 1000,
+                           "calibrated: sweeps of coordinate descent after the feedback")},
       .check = check,
       .nominal_bpw = nominal_bpw,
+      .prepare = prepare,
       .encode = encode,
       .decode = decode,
   };
