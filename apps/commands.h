@@ -17,6 +17,8 @@ void add_run(CLI::App& app);
 void add_inspect(CLI::App& app);
 void add_methods(CLI::App& app);
 void add_quantize(CLI::App& app);
+void add_verify(CLI::App& app);
+void add_dequantize(CLI::App& app);
 
 /// For CLI::Option::check(): a sentence against an empty value, or one that is not a whole number
 /// from 0 on.

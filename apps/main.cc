@@ -57,6 +57,8 @@ int run(int argc, char** argv) {
   add_inspect(app);
   add_methods(app);
   add_quantize(app);
+  add_verify(app);
+  add_dequantize(app);
 
   try {
     app.parse(argc, argv);

@@ -290,6 +290,25 @@ json bits_json(const TensorTable& table, const CheckpointJob& job) {
   return {{"quantised", weights > 0 ? bits / weights : 0}, {"model", all_bits / all_weights}};
 }
 
+/// Exactly the tensors that the job names are quantised, each by its spec.
+void check_job_tensors(const CheckpointJob& job, const TensorTable& table, const fs::path& path) {
+  std::map<std::string, std::string> specs;
+  for (const auto& [name, tensor] : table.tensors) {
+    if (tensor.packed != nullptr) specs[name] = tensor.packed->spec;
+  }
+  for (const auto& [name, spec] : job.tensors) {
+    const auto found = specs.find(name);
+    if (found == specs.end() || found->second != spec) {
+      fail("{}: tensor '{}' is not quantised once by {}", path.string(), name, spec);
+    }
+    specs.erase(found);
+  }
+  if (!specs.empty()) {
+    fail("{}: tensor '{}' is quantised, which the job does not say", path.string(),
+         specs.begin()->first);
+  }
+}
+
 }  // namespace
 
 std::string difference(const CheckpointJob& before, const CheckpointJob& now) {
@@ -354,7 +373,8 @@ void write_checkpoint_file(const fs::path& path, std::span<const Tensor> tensors
       stored.push_back({tensor.name, DType::U8, {tensor.bytes.size()}, tensor.bytes});
     }
   }
-  write_safetensors(path, stored, {{"format", "squish"}, {"tensors", to_text(entries, path)}});
+  write_safetensors(path, stored, {{"format", "squish"}, {"tensors", to_text(entries, path)}},
+                    Padding::aligned);
 }
 
 void read_checkpoint_file(const fs::path& path, TensorTable& table) {
@@ -370,21 +390,17 @@ void check_sums(const Tensor& tensor) {
 }
 
 void write_manifest(const CheckpointJob& job, std::size_t count, const fs::path& directory) {
-  json files = json::object(), weight_map = json::object();
+  json files = json::object();
+  std::map<std::string, std::string> file_of;
   TensorTable table;
-  std::uint64_t total = 0;
   for (std::size_t i = 0; i < count; ++i) {
     const std::string name = checkpoint_file_name(i, count);
     files[name] = read_with_entries(directory / name, table);
     for (const auto& [stored, tensor] : read_safetensors_file(directory / name).table.tensors) {
-      if (stored.starts_with(kPadding)) continue;
-      weight_map[stored] = name;
-      total += tensor.bytes.size();
+      if (!stored.starts_with(kPadding)) file_of[stored] = name;
     }
   }
-  const fs::path index = directory / "model.safetensors.index.json";
-  write_atomically(
-      index, to_text({{"metadata", {{"total_size", total}}}, {"weight_map", weight_map}}, index));
+  write_safetensors_index(file_of, directory);
   const fs::path manifest = directory / kManifestFile;
   write_atomically(manifest, to_text({{"format", "squish"},
                                       {"format_version", kCheckpointVersion},
@@ -415,6 +431,7 @@ ModelFiles open_checkpoint(const fs::path& directory) {
       fail("{}: {} does not list the same tensors as the file", manifest.string(), name);
     }
   }
+  check_job_tensors(job, model.table, manifest);
   const Architecture architecture = read_hf_config(directory / "config.json");
   model.config = architecture.config;
   check_architecture(architecture, model.table, directory);

@@ -52,6 +52,11 @@ void check_sums(const Tensor& tensor);
 /// Writes config.json and the tokenizer's files, so that the checkpoint stands alone.
 void write_checkpoint_config(const ModelFiles& source, const std::filesystem::path& directory);
 
+/// The same for a model whose tensors are plain `type`; a tokenizer from GGUF metadata becomes a
+/// tokenizer.json.
+void write_plain_config(const ModelFiles& source, DType type,
+                        const std::filesystem::path& directory);
+
 /// Writes the index and, last, the manifest of a directory in which all `count` model files are.
 void write_manifest(const CheckpointJob& job, std::size_t count,
                     const std::filesystem::path& directory);

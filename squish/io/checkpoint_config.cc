@@ -2,6 +2,7 @@
 #include "squish/base/error.h"
 #include "squish/io/architecture.h"
 #include "squish/io/checkpoint.h"
+#include "squish/io/hf_tokenizer.h"
 #include "squish/io/json.h"
 #include "squish/io/own_tokenizer.h"
 
@@ -92,24 +93,50 @@ json made_config(const ModelFiles& source) {
   return config;
 }
 
-}  // namespace
+json config_of(const ModelFiles& source) {
+  return fs::is_directory(source.path) ? read_json(source.path / "config.json", kMaxConfig)
+                                       : made_config(source);
+}
 
-void write_checkpoint_config(const ModelFiles& source, const fs::path& directory) {
-  const bool from_directory = fs::is_directory(source.path);
-  json config =
-      from_directory ? read_json(source.path / "config.json", kMaxConfig) : made_config(source);
-  config[kQuantization] = {{"quant_method", "squish"}, {"format_version", kCheckpointVersion}};
-  write_atomically(directory / "config.json", config.dump(2) + "\n");
-  if (!from_directory) {
-    write_own_tokenizer(source.tokenizer, directory / kTokenizerFile);
-    return;
-  }
-  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
-                           "added_tokens.json", "generation_config.json", "chat_template.jinja",
-                           "tokenizer.model", "vocab.json", "merges.txt", kTokenizerFile}) {
+void copy_files(const ModelFiles& source, std::initializer_list<const char*> names,
+                const fs::path& directory) {
+  for (const char* name : names) {
     if (!fs::exists(source.path / name)) continue;
     write_atomically(directory / name, read_text(source.path / name, kMaxCopied));
   }
+}
+
+constexpr std::initializer_list<const char*> kTokenizerFiles = {
+    "tokenizer.json",      "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+    "chat_template.jinja", "tokenizer.model",       "generation_config.json",  "vocab.json",
+    "merges.txt"};
+
+}  // namespace
+
+void write_checkpoint_config(const ModelFiles& source, const fs::path& directory) {
+  json config = config_of(source);
+  config[kQuantization] = {{"quant_method", "squish"}, {"format_version", kCheckpointVersion}};
+  write_atomically(directory / "config.json", config.dump(2) + "\n");
+  if (!fs::is_directory(source.path)) {
+    write_own_tokenizer(source.tokenizer, directory / kTokenizerFile);
+    return;
+  }
+  copy_files(source, kTokenizerFiles, directory);
+  copy_files(source, {kTokenizerFile}, directory);
+}
+
+void write_plain_config(const ModelFiles& source, DType type, const fs::path& directory) {
+  const bool has_files = fs::exists(source.path / "tokenizer.json");
+  if (has_files) copy_files(source, kTokenizerFiles, directory);
+  if (!has_files && source.tokenizer.kind != TokenizerData::Kind::none) {
+    write_hf_tokenizer(source.tokenizer, directory);
+  }
+  json config = config_of(source);
+  config.erase(kQuantization);
+  config["torch_dtype"] = type == DType::F32   ? "float32"
+                          : type == DType::F16 ? "float16"
+                                               : "bfloat16";
+  write_atomically(directory / "config.json", config.dump(2) + "\n");
 }
 
 }  // namespace squish::io

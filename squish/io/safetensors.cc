@@ -159,7 +159,7 @@ SafetensorsFile read_safetensors_file(const std::filesystem::path& path) {
 }
 
 void write_safetensors(const std::filesystem::path& path, std::span<const StoredTensor> tensors,
-                       const Metadata& metadata) {
+                       const Metadata& metadata, Padding padding) {
   static constexpr std::array<std::byte, kAlignment> kZeros{};
   std::vector<std::string_view> pieces(1);  // the header's place
   json header = {{"__metadata__", metadata}};
@@ -173,7 +173,8 @@ void write_safetensors(const std::filesystem::path& path, std::span<const Stored
     end += bytes.size();
   };
   for (const StoredTensor& tensor : tensors) {
-    if (const std::size_t gap = (kAlignment - end % kAlignment) % kAlignment; gap > 0) {
+    if (const std::size_t gap = (kAlignment - end % kAlignment) % kAlignment;
+        gap > 0 && padding == Padding::aligned) {
       add(fmt::format("{}{}", kPadding, paddings++), DType::U8, {gap},
           std::span(kZeros).first(gap));
     }
@@ -195,6 +196,12 @@ void write_safetensors(const std::filesystem::path& path, std::span<const Stored
   text.insert(0, reinterpret_cast<const char*>(&length), sizeof length);
   pieces[0] = text;
   write_atomically(path, pieces);
+}
+
+void write_safetensors_index(const std::map<std::string, std::string>& files,
+                             const std::filesystem::path& directory) {
+  const json index = {{"metadata", json::object()}, {"weight_map", files}};
+  write_atomically(directory / "model.safetensors.index.json", index.dump(1) + "\n");
 }
 
 TensorTable read_safetensors_directory(const std::filesystem::path& directory) {

@@ -28,10 +28,15 @@ struct StoredTensor {
   std::span<const std::byte> bytes;
 };
 
-/// Writes one file, whole or not at all, its data in the given order. Each tensor begins on a
-/// multiple of kAlignment bytes of the file; the gaps are tensors __padding__.N.
+/// aligned: each tensor begins on a multiple of kAlignment bytes of the file; the gaps are tensors
+/// __padding__.N, which other tools may not expect.
+enum class Padding { none, aligned };
+/// Writes one file, whole or not at all, its data in the given order.
 void write_safetensors(const std::filesystem::path& path, std::span<const StoredTensor> tensors,
-                       const std::map<std::string, std::string>& metadata);
+                       const std::map<std::string, std::string>& metadata, Padding padding);
+/// Writes model.safetensors.index.json: the file of each tensor.
+void write_safetensors_index(const std::map<std::string, std::string>& files,
+                             const std::filesystem::path& directory);
 inline constexpr const char* kPadding = "__padding__.";
 
 /// All shards that `model.safetensors.index.json` in `directory` names, or `model.safetensors`

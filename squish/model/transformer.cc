@@ -31,7 +31,12 @@ void add(std::span<const float> x, std::span<float> y) {
 }  // namespace
 
 Matrix load_weights(const io::ModelFiles& files, const std::string& name, ThreadPool& pool) {
-  Matrix weights = io::read_matrix(files.table.at(name), pool);
+  Matrix weights;
+  try {
+    weights = io::read_matrix(files.table.at(name), pool);
+  } catch (const Error& error) {
+    fail("{}: {}", files.path.string(), error.what());
+  }
   parallel_for(pool, weights.rows(), 256, [&](std::size_t begin, std::size_t end) {
     for (std::size_t i = begin; i < end; ++i) {
       for (std::size_t j = 0; j < weights.cols(); ++j) {

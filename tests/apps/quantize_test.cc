@@ -175,5 +175,60 @@ TEST_F(Quantize, AnotherJobIsNotResumed) {
   EXPECT_EQ(checkpoint_bytes(out()), whole);
 }
 
+TEST_F(Quantize, VerifyFindsEveryFlippedBitAndEveryMissingFile) {
+  quantize();
+  const Outcome verified = squish({"verify", "out"});
+  ASSERT_EQ(verified.code, 0) << verified.err;
+  EXPECT_THAT(verified.out, HasSubstr("20 tensors, 14 of them quantised, in 15 files"));
+  const auto whole = checkpoint_bytes(out());
+  std::size_t damages = 0;
+  for (const auto& [name, content] : whole) {
+    // What the manifest does not vouch for: JSON that people may edit, and the index for others.
+    if (!name.ends_with(".safetensors")) continue;
+    for (const std::size_t at : {content.size() - 1, content.size() * 2 / 3, std::size_t{3}}) {
+      std::string damaged = content;
+      damaged[at] = static_cast<char>(damaged[at] ^ 0x10);
+      std::filesystem::remove(out() / name);
+      std::ofstream(out() / name) << damaged;
+      expect_refused({"verify", "out"}, "out");
+      ++damages;
+    }
+    std::filesystem::resize_file(out() / name, content.size() / 2);
+    expect_refused({"verify", "out"}, name);
+    std::filesystem::remove(out() / name);
+    expect_refused({"verify", "out"}, name);
+    std::ofstream(out() / name) << content;
+  }
+  EXPECT_EQ(damages, 45u);
+  EXPECT_EQ(squish({"verify", "out"}).code, 0);
+  std::filesystem::remove(out() / "squish.json");
+  expect_refused({"verify", "out"}, "squish.json is missing");
+  expect_refused({"run", "out", "-p", "x"}, "not a whole squish checkpoint");
+  expect_refused({"verify", model()}, "not a squish checkpoint");
+}
+
+TEST_F(Quantize, DequantizeWritesAModelThatComputesTheSame) {
+  quantize();
+  const Outcome written = squish({"dequantize", "out", "-o", "plain", "--type", "f32"});
+  ASSERT_EQ(written.code, 0) << written.err;
+  json nll;
+  for (const char* name : {"out", "plain"}) {
+    ASSERT_EQ(
+        squish({"eval", name, "--ppl-data", text(), "--ppl-tokens", "200", "--output", "r.json"})
+            .code,
+        0);
+    if (nll.is_null()) nll = result()["rows"][0]["nll"];
+    EXPECT_EQ(result()["rows"][0]["nll"], nll);
+  }
+  const json config = json::parse(read_file(directory() / "plain" / "config.json"));
+  EXPECT_FALSE(config.contains("quantization_config"));
+  EXPECT_EQ(config["torch_dtype"], "float32");
+  EXPECT_EQ(squish({"dequantize", "out", "-o", "bf16"}).code, 0);
+  EXPECT_LT(std::filesystem::file_size(directory() / "bf16" / "model.safetensors"),
+            std::filesystem::file_size(directory() / "plain" / "model.safetensors") * 3 / 5);
+  expect_refused({"dequantize", "out", "-o", "plain"}, "exists already");
+  EXPECT_EQ(squish({"dequantize", "out", "-o", "x", "--type", "int4"}).code, 2);
+}
+
 }  // namespace
 }  // namespace squish::test

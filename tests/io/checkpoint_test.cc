@@ -1,0 +1,213 @@
+#include "squish/io/checkpoint.h"
+
+#include <gmock/gmock.h>
+
+#include <functional>
+
+#include "squish/base/random.h"
+#include "squish/io/safetensors.h"
+#include "tests/io/tiny_model.h"
+
+namespace squish::io {
+namespace {
+
+using namespace testing;
+using nlohmann::json;
+using ::testing::HasSubstr;
+
+constexpr const char* kQuantised = "model.layers.0.mlp.up_proj.weight";
+
+/// The tiny model of these tests as a checkpoint in which one matrix is quantised.
+class Checkpoint : public ::testing::Test {
+ protected:
+  Checkpoint() {
+    TinyModel("llama").write_hf(source_);
+    const ModelFiles files = open_model(source_.path());
+    weights_ = read_matrix(files.table.at(kQuantised), pool_);
+    packed_ = quant::quantize(weights_, quant::Spec::parse("int4:sym=0,g=8"), {.pool = pool_});
+    std::vector<Tensor> kept;
+    for (const auto& [name, tensor] : files.table.tensors) {
+      if (name != kQuantised) kept.push_back(tensor);
+    }
+    write_checkpoint_file(file(0), kept);
+    write_checkpoint_file(file(1), {{packed_tensor(kQuantised, packed_)}});
+    write_checkpoint_config(files, directory_.path());
+    job_.spec = packed_.spec.full();
+    job_.tensors = {{kQuantised, job_.spec}};
+    job_.seed = ~std::uint64_t{0};
+    write_manifest(job_, 2, directory_.path());
+  }
+
+  std::filesystem::path file(std::size_t i) const {
+    return directory_.path() / checkpoint_file_name(i, 2);
+  }
+  std::string open_error() const {
+    return error_of([&] { open_model(directory_.path()); });
+  }
+  /// What opening says when the manifest has been changed.
+  std::string error_with(const std::function<void(json&)>& change) const {
+    const std::string whole = read_text(directory_.path() / kManifestFile, 1 << 20);
+    json manifest = json::parse(whole);
+    change(manifest);
+    directory_.write(kManifestFile, manifest.dump());
+    const std::string error = open_error();
+    directory_.write(kManifestFile, whole);
+    return error;
+  }
+  /// What reading says when the entry of the quantised matrix in its file has been changed.
+  std::string error_with_entry(const std::function<void(json&)>& change) const {
+    const SafetensorsFile whole = read_safetensors_file(file(1));
+    json entries = json::parse(whole.metadata.at("tensors"));
+    change(entries[kQuantised]);
+    std::vector<StoredTensor> stored;
+    for (const auto& [name, tensor] : whole.table.tensors) {
+      if (!name.starts_with(kPadding)) {
+        stored.push_back({name, tensor.type, tensor.shape, tensor.bytes});
+      }
+    }
+    const auto path = directory_.path() / "changed.safetensors";
+    write_safetensors(path, stored, {{"format", "squish"}, {"tensors", entries.dump()}},
+                      Padding::aligned);
+    TensorTable table;
+    return error_of([&] {
+      read_checkpoint_file(path, table);
+      read_matrix(table.at(kQuantised), pool_);
+    });
+  }
+
+  mutable ThreadPool pool_{2};
+  TemporaryDirectory source_, directory_;
+  Matrix weights_;
+  quant::Packed packed_;
+  CheckpointJob job_;
+};
+
+TEST_F(Checkpoint, GivesBackWhatWasWritten) {
+  const ModelFiles source = open_model(source_.path()), files = open_model(directory_.path());
+  EXPECT_EQ(files.container, "squish");
+  EXPECT_EQ(files.spec, packed_.spec.full());
+  EXPECT_EQ(files.table.tensors.size(), source.table.tensors.size());
+  for (const auto& [name, tensor] : source.table.tensors) {
+    const Tensor& own = files.table.at(name);
+    EXPECT_EQ(own.shape, tensor.shape);
+    if (name == kQuantised) continue;
+    EXPECT_EQ(own.type, tensor.type);
+    EXPECT_TRUE(
+        std::equal(own.bytes.begin(), own.bytes.end(), tensor.bytes.begin(), tensor.bytes.end()))
+        << name;
+  }
+  const quant::Packed read = read_packed(files.table.at(kQuantised));
+  EXPECT_EQ(read.spec, packed_.spec);
+  ASSERT_EQ(read.sections.size(), packed_.sections.size());
+  for (std::size_t i = 0; i < read.sections.size(); ++i) {
+    EXPECT_EQ(read.sections[i].name, packed_.sections[i].name);
+    EXPECT_EQ(read.sections[i].part, packed_.sections[i].part);
+    EXPECT_EQ(read.sections[i].bytes, packed_.sections[i].bytes);
+  }
+  EXPECT_EQ(difference(read_job(directory_.path() / kManifestFile), job_), "");
+}
+
+TEST_F(Checkpoint, SectionsAndTensorsBeginOn64Bytes) {
+  for (const std::size_t i : {0, 1}) {
+    const SafetensorsFile read = read_safetensors_file(file(i));
+    const std::byte* const start = read.table.files.front().bytes().data();
+    for (const auto& [name, tensor] : read.table.tensors) {
+      if (name.starts_with(kPadding)) continue;
+      EXPECT_EQ((tensor.bytes.data() - start) % 64, 0) << name;
+    }
+  }
+}
+
+TEST_F(Checkpoint, WithoutItsManifestItIsRefused) {
+  std::filesystem::remove(directory_.path() / kManifestFile);
+  EXPECT_THAT(open_error(), HasSubstr("squish.json is missing"));
+  write_job(job_, directory_.path());
+  EXPECT_THAT(open_error(), HasSubstr("--resume"));
+}
+
+TEST_F(Checkpoint, ManifestsThatLieAreRefused) {
+  EXPECT_EQ(error_with([](json&) {}), "no error");
+  EXPECT_THAT(error_with([](json& m) { m["format_version"] = 1; }), HasSubstr("format version 1"));
+  EXPECT_THAT(error_with([](json& m) { m["format"] = "other"; }), HasSubstr("not a squish"));
+  EXPECT_THAT(error_with([](json& m) { m.erase("job"); }), HasSubstr("job"));
+  EXPECT_THAT(error_with([](json& m) { m["job"]["seed"] = -1; }), HasSubstr("seed"));
+  EXPECT_THAT(error_with([](json& m) { m["job"]["tensors"] = json::array(); }),
+              HasSubstr("which the job does not say"));
+  EXPECT_THAT(error_with([](json& m) { m["job"]["tensors"].push_back(m["job"]["tensors"][0]); }),
+              HasSubstr("not quantised once"));
+  EXPECT_THAT(error_with([](json& m) { m["job"]["tensors"][0][1] = "int8"; }),
+              HasSubstr("not quantised once by int8"));
+  EXPECT_THAT(error_with([](json& m) { m["files"]["../x.safetensors"] = json::object(); }),
+              HasSubstr("not numbered"));
+  EXPECT_THAT(error_with([](json& m) { m["files"].erase(checkpoint_file_name(1, 2)); }),
+              HasSubstr("not numbered"));
+  EXPECT_THAT(error_with([](json& m) {
+                m["files"][checkpoint_file_name(1, 2)][kQuantised]["shape"] = {1, 1};
+              }),
+              HasSubstr("does not list the same"));
+  EXPECT_THAT(error_with([](json& m) { m["files"] = 3; }), HasSubstr("files"));
+}
+
+TEST_F(Checkpoint, EntriesThatLieAreRefused) {
+  EXPECT_EQ(error_with_entry([](json&) {}), "no error");
+  EXPECT_THAT(error_with_entry([](json& e) { e["type"] = "U8"; }), HasSubstr("type 'U8'"));
+  EXPECT_THAT(error_with_entry([](json& e) { e["type"] = "F32"; }), HasSubstr("is missing"));
+  EXPECT_THAT(error_with_entry([](json& e) { e["shape"] = {0, 4}; }), HasSubstr("shape"));
+  EXPECT_THAT(error_with_entry([](json& e) { e["shape"] = {4}; }), HasSubstr("matrix"));
+  EXPECT_THAT(error_with_entry([](json& e) {
+                e["shape"] = {0x7fffffff, 0x7fffffff};
+              }),
+              HasSubstr("too few"));
+  EXPECT_THAT(error_with_entry([](json& e) { e["shape"] = {8, 8}; }), HasSubstr("expected"));
+  EXPECT_THAT(error_with_entry([](json& e) { e["spec"] = "int9"; }), HasSubstr("int9"));
+  EXPECT_THAT(error_with_entry([](json& e) { e["spec"] = "quip"; }), HasSubstr("missing"));
+  EXPECT_THAT(error_with_entry([](json& e) { e["sections"].erase(0); }),
+              HasSubstr("belongs to no"));
+  EXPECT_THAT(error_with_entry([](json& e) { e["sections"].push_back(e["sections"][0]); }),
+              HasSubstr("twice"));
+  EXPECT_THAT(error_with_entry([](json& e) { e["sections"][0]["bytes"] = 1; }),
+              HasSubstr("expected 1"));
+  EXPECT_THAT(error_with_entry([](json& e) { e["sections"][0]["part"] = "x"; }), HasSubstr("part"));
+  EXPECT_THAT(error_with_entry([](json& e) { e["sections"][0]["sha256"] = "00"; }),
+              HasSubstr("malformed"));
+  EXPECT_THAT(error_with_entry([](json& e) { e["sections"][0]["sha256"] = std::string(64, '0'); }),
+              HasSubstr("checksum"));
+}
+
+/// Whatever is in the sections, decoding ends with numbers or an Error: checksums keep out
+/// accidents, not malice.
+TEST_F(Checkpoint, RandomSectionsDecodeOrAreRefused) {
+  for (const quant::Method& method : quant::methods()) {
+    quant::Packed packed =
+        quant::quantize(weights_, quant::Spec::parse(method.name), {.pool = pool_});
+    for (std::size_t round = 0; round < 20; ++round) {
+      const CounterRng random(round, method.name);
+      std::size_t i = 0;
+      for (quant::Section& section : packed.sections) {
+        for (std::byte& b : section.bytes) b = static_cast<std::byte>(random.bits(i++));
+      }
+      error_of([&] { quant::dequantize(packed, pool_); });
+    }
+  }
+}
+
+/// Every byte of the header of a file, changed in turn.
+TEST_F(Checkpoint, NoByteOfAHeaderMayChangeUnnoticed) {
+  const std::string whole = read_text(file(1), 1 << 20);
+  const std::size_t header =
+      8 + static_cast<unsigned char>(whole[0]) + 256 * static_cast<unsigned char>(whole[1]);
+  for (std::size_t at = 0; at < header; ++at) {
+    std::string changed = whole;
+    changed[at] = static_cast<char>(changed[at] ^ 1);
+    directory_.write(checkpoint_file_name(1, 2), changed);
+    if (whole[at] == ' ') continue;  // beyond the JSON; caught as malformed or harmless
+    const std::string error = error_of([&] {
+      const ModelFiles files = open_model(directory_.path());
+      check_sums(files.table.at(kQuantised));
+    });
+    EXPECT_NE(error, "no error") << at << ": " << whole.substr(at, 20);
+  }
+}
+
+}  // namespace
+}  // namespace squish::io
