@@ -13,6 +13,7 @@ namespace squish::apps {
 
 void add_bench(CLI::App& app);
 void add_eval(CLI::App& app);
+void add_calibrate(CLI::App& app);
 void add_run(CLI::App& app);
 void add_inspect(CLI::App& app);
 void add_methods(CLI::App& app);

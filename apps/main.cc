@@ -53,6 +53,7 @@ int run(int argc, char** argv) {
       "Each subcommand has its own --help. Exit codes: 0 success, 1 failure, 2 wrong usage.");
   add_bench(app);
   add_eval(app);
+  add_calibrate(app);
   add_run(app);
   add_inspect(app);
   add_methods(app);

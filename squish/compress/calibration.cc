@@ -5,6 +5,9 @@
 
 #include "squish/base/error.h"
 #include "squish/base/file.h"
+#include "squish/base/isa.h"
+#include "squish/base/version.h"
+#include "squish/linalg/gemm.h"
 #include "squish/linalg/outer_product.h"
 #include "squish/model/transformer.h"
 #include "squish/quant/quantizer.h"
@@ -75,31 +78,9 @@ bool observes(const std::string& linear) {
 
 }  // namespace
 
-std::string input_name(const std::string& linear) {
-  static constexpr std::pair<std::string_view, std::string_view> kShared[] = {
-      {".q_proj.weight", ".qkv"},      {".k_proj.weight", ".qkv"},
-      {".v_proj.weight", ".qkv"},      {".gate_proj.weight", ".gate_up"},
-      {".up_proj.weight", ".gate_up"}, {".weight", ""}};
-  for (const auto& [end, replacement] : kShared) {
-    if (linear.ends_with(end)) {
-      return linear.substr(0, linear.size() - end.size()).append(replacement);
-    }
-  }
-  return linear;
-}
-
-quant::InputMoments Calibration::moments(const std::string& linear) const {
-  const auto found = inputs.find(input_name(linear));
-  if (found == inputs.end()) fail("the calibration knows nothing of the input of {}", linear);
-  const InputSums& sums = found->second;
-  if (sums.tokens == 0) {
-    fail("the calibration saw no activation that is finite at the input of {}", linear);
-  }
-  const double scale = 1 / static_cast<double>(sums.tokens);
-  quant::InputMoments moments{linalg::expand_triangle(sums.products, sums.width, scale),
-                              {sums.sum.begin(), sums.sum.end()}};
-  for (double& mean : moments.mean) mean *= scale;
-  return moments;
+std::string made_by() {
+  return fmt::format("squish {}, {}, {}", kVersion, to_string(active_isa()),
+                     linalg::blas_description());
 }
 
 std::string tokens_sha256(std::span<const std::vector<model::TokenId>> windows) {
@@ -154,7 +135,7 @@ void Calibrator::add(std::span<const model::TokenId> window) {
 std::map<std::string, InputSums> Calibrator::sums() const {
   std::map<std::string, InputSums> sums;
   for (const auto& [name, from] : state_->sums) {
-    sums[name] = {from.tokens, from.dropped, from.sum.size(), from.sum, from.products, nullptr};
+    sums[name] = {from.tokens, from.dropped, from.sum.size(), from.sum, from.products, {}, {}, {}};
   }
   return sums;
 }

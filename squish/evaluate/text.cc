@@ -13,8 +13,14 @@
 namespace squish::evaluate {
 namespace {
 
-constexpr const char* kFile = "wiki.test.raw";
-constexpr const char* kDigest = "173c87a53759e0201f33e0ccf978e510c2042d7f2cb78229d9a50d79b9e7dd08";
+constexpr const char* kTestFile = "wiki.test.raw";
+
+struct KnownText {
+  std::string_view digest, name;
+};
+constexpr KnownText kKnown[] = {
+    {"173c87a53759e0201f33e0ccf978e510c2042d7f2cb78229d9a50d79b9e7dd08", "wikitext-2-raw-test"},
+    {"bb83478e478845a5b8396353e2930f85362120de9720c5b66a243fda18f1a246", "wikitext-2-valid-nounk"}};
 constexpr std::size_t kMaxBytes = std::size_t{1} << 30;
 
 std::filesystem::path environment(const char* name) {
@@ -22,42 +28,111 @@ std::filesystem::path environment(const char* name) {
   return value == nullptr ? "" : value;
 }
 
-std::filesystem::path cached_text() {
+std::filesystem::path cache_folder() {
   std::filesystem::path cache = environment("XDG_CACHE_HOME");
   if (cache.empty()) cache = environment("HOME") / ".cache";
-  return cache / "squish/data" / kFile;
+  return cache / "squish/data";
 }
 
-std::filesystem::path find_text() {
-  const auto first_file = [](std::initializer_list<std::filesystem::path> paths) {
-    for (const std::filesystem::path& path : paths) {
-      std::error_code error;
-      if (std::filesystem::is_regular_file(path, error)) return path;
-    }
-    return std::filesystem::path();
-  };
-  if (const std::filesystem::path data = environment("SQUISH_DATA"); !data.empty()) {
-    if (const auto path = first_file({data, data / kFile}); !path.empty()) return path;
-    fail("SQUISH_DATA is {}, expected {} or a directory that holds it", data.string(), kFile);
+std::filesystem::path first_file(const std::vector<std::filesystem::path>& paths) {
+  for (const std::filesystem::path& path : paths) {
+    std::error_code error;
+    if (std::filesystem::is_regular_file(path, error)) return path;
   }
-  const std::filesystem::path shared = std::filesystem::path("../shared/data/wikitext-2") / kFile;
-  const auto path = first_file({shared, kSourceDirectory / shared, cached_text()});
-  if (!path.empty()) return path;
+  return {};
+}
+
+/// The first of `names` that is in a place for texts; empty if none is.
+std::filesystem::path find_shared(std::initializer_list<const char*> names) {
+  const std::filesystem::path shared = "../shared/data/wikitext-2";
+  for (const auto& folder : {shared, kSourceDirectory / shared, cache_folder()}) {
+    for (const char* name : names) {
+      if (auto path = first_file({folder / name}); !path.empty()) return path;
+    }
+  }
+  return {};
+}
+
+std::filesystem::path find_test_text() {
+  if (const std::filesystem::path data = environment("SQUISH_DATA"); !data.empty()) {
+    if (const auto path = first_file({data, data / kTestFile}); !path.empty()) return path;
+    fail("SQUISH_DATA is {}, expected {} or a directory that holds it", data.string(), kTestFile);
+  }
+  if (const auto path = find_shared({kTestFile}); !path.empty()) return path;
   fail(
       "perplexity needs WikiText-2's raw test split: run scripts/fetch_text.sh, or put {} into {}, "
       "or name it by --ppl-data or SQUISH_DATA",
-      kFile, cached_text().parent_path().string());
+      kTestFile, cache_folder().string());
 }
 
-bool blank(std::string_view line) { return line.find_first_not_of(" \t\r\n") == line.npos; }
+std::filesystem::path find_valid_text() {
+  if (const std::filesystem::path data = environment("SQUISH_DATA"); !data.empty()) {
+    // It may also name the test split itself, which nothing is calibrated on.
+    const auto path = first_file({data / "wiki.valid.raw", data / "wiki.valid.nounk"});
+    if (!path.empty()) return path;
+    fail("SQUISH_DATA is {}, expected a directory that holds wiki.valid.raw or wiki.valid.nounk",
+         data.string());
+  }
+  if (auto path = find_shared({"wiki.valid.raw", "wiki.valid.nounk"}); !path.empty()) return path;
+  fail(
+      "calibration needs a text, by default WikiText-2's valid split: put wiki.valid.raw or "
+      "wiki.valid.nounk into {}, or name a text by --text",
+      cache_folder().string());
+}
+
+Text load(const std::filesystem::path& path) {
+  Text text{.path = path, .raw = read_text(path, kMaxBytes), .name = "other"};
+  const std::string digest = sha256(text.raw);
+  for (const KnownText& known : kKnown) {
+    if (digest == known.digest) text.name = known.name;
+  }
+  return text;
+}
+
+constexpr const char* kBlanks = " \t\r\n";
+
+bool blank(std::string_view line) { return line.find_first_not_of(kBlanks) == line.npos; }
 
 }  // namespace
 
 Text load_text(const std::filesystem::path& asked) {
-  Text text{.path = asked.empty() ? find_text() : asked, .raw = {}, .name = "other"};
-  text.raw = read_text(text.path, kMaxBytes);
-  if (sha256(text.raw) == kDigest) text.name = "wikitext-2-raw-test";
-  return text;
+  return load(asked.empty() ? find_test_text() : asked);
+}
+
+Text load_calibration_text(const std::filesystem::path& asked) {
+  return load(asked.empty() ? find_valid_text() : asked);
+}
+
+Split split_lines(std::string_view raw) {
+  std::vector<std::size_t> ends;  // of the lines, newline included
+  for (std::size_t at = 0; at < raw.size();) {
+    at = std::min(raw.find('\n', at), raw.size() - 1) + 1;
+    ends.push_back(at);
+  }
+  // A text of one line cannot be split.
+  const std::size_t lines =
+      ends.size() < 2 ? ends.size() : std::max<std::size_t>(1, ends.size() * 85 / 100);
+  const std::size_t cut = lines == 0 ? 0 : ends[lines - 1];
+  return {raw.substr(0, cut), raw.substr(cut)};
+}
+
+std::vector<std::uint64_t> line_hashes(std::string_view raw) {
+  constexpr std::size_t kLongEnough = 32;
+  std::vector<std::uint64_t> hashes;
+  for (std::size_t start = 0; start < raw.size();) {
+    const std::size_t end = std::min(raw.find('\n', start), raw.size());
+    std::string_view line = raw.substr(start, end - start);
+    start = end + 1;
+    line.remove_prefix(std::min(line.find_first_not_of(kBlanks), line.size()));
+    line = line.substr(0, line.find_last_not_of(kBlanks) + 1);
+    if (line.size() >= kLongEnough) {
+      hashes.push_back(std::stoull(sha256(line).substr(0, 16), nullptr, 16));
+    }
+  }
+  std::ranges::sort(hashes);
+  const auto [first, last] = std::ranges::unique(hashes);
+  hashes.erase(first, last);
+  return hashes;
 }
 
 std::string hugging_face_join(std::string_view raw) {

@@ -14,13 +14,27 @@ namespace squish::evaluate {
 struct Text {
   std::filesystem::path path;
   std::string raw;   ///< the file as it is
-  std::string name;  ///< "wikitext-2-raw-test" by its digest, or "other"
+  std::string name;  ///< "wikitext-2-raw-test", "wikitext-2-valid-nounk" by its digest, or "other"
 };
 
 /// The file `asked`; or, where that is empty, WikiText-2's raw test split from $SQUISH_DATA (the
 /// file or its directory; nothing else is looked at where that is set), ../shared/data/wikitext-2
 /// or the user's cache. An Error says what is missing and how to get it.
 Text load_text(const std::filesystem::path& asked);
+
+/// Likewise WikiText-2's valid split, wiki.valid.raw or wiki.valid.nounk.
+Text load_calibration_text(const std::filesystem::path& asked);
+
+/// A calibration text by metrics.md's split: the first 85 % of the lines calibrate, the others are
+/// held out for every choice that data decides.
+struct Split {
+  std::string_view calibration, held_out;
+};
+Split split_lines(std::string_view raw);
+
+/// 64-bit hashes of the lines of at least 32 bytes, blanks at both ends apart, ascending, each
+/// once: two texts share lines where they share hashes.
+std::vector<std::uint64_t> line_hashes(std::string_view raw);
 
 /// The lines as the Hugging Face data set holds them (a blank line is empty, a line of text keeps
 /// its leading space and its newline), joined by "\n\n".

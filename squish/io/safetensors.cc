@@ -45,6 +45,7 @@ DType parse_type(const json& entry, const std::string& where, bool bytes_allowed
   if (name == "F16") return DType::F16;
   if (name == "BF16") return DType::BF16;
   if (name == "U8" && bytes_allowed) return DType::U8;
+  if (name == "F64" && bytes_allowed) return DType::F64;
   fail("{}: dtype {}, expected F32, F16 or BF16", where, name);
 }
 

@@ -13,14 +13,15 @@ namespace squish::io {
 /// already there is an Error.
 void read_safetensors(const std::filesystem::path& path, TensorTable& table);
 
-/// One file, U8 allowed besides, and its __metadata__.
+/// One file, U8 and F64 allowed besides, and its __metadata__.
 struct SafetensorsFile {
   TensorTable table;
   std::map<std::string, std::string> metadata;
 };
 SafetensorsFile read_safetensors_file(const std::filesystem::path& path);
 
-/// What write_safetensors() takes: `bytes` under `name`, with `type` one of F32, F16, BF16 and U8.
+/// What write_safetensors() takes: `bytes` under `name`, with `type` one of F32, F16, BF16, F64 and
+/// U8.
 struct StoredTensor {
   std::string name;
   DType type;

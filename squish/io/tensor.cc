@@ -147,14 +147,14 @@ void decode_blocks(DType type, Block bytes, std::span<float> out, Decode decode)
 }  // namespace
 
 std::string_view to_string(DType type) {
-  static constexpr std::array<std::string_view, 13> kNames = {
-      "F32",  "F16",  "BF16", "Q4_0", "Q4_1", "Q5_0",  "Q5_1",
-      "Q8_0", "Q4_K", "Q5_K", "Q6_K", "U8",   "squish"};
+  static constexpr std::array<std::string_view, 14> kNames = {
+      "F32",  "F16",  "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1",
+      "Q8_0", "Q4_K", "Q5_K", "Q6_K", "U8",   "F64",  "squish"};
   return kNames[static_cast<std::size_t>(type)];
 }
 
 BlockSize block_size(DType type) {
-  static constexpr std::array<BlockSize, 12> kSizes = {{{1, 4},
+  static constexpr std::array<BlockSize, 13> kSizes = {{{1, 4},
                                                         {1, 2},
                                                         {1, 2},
                                                         {32, 18},
@@ -165,7 +165,8 @@ BlockSize block_size(DType type) {
                                                         {256, 144},
                                                         {256, 176},
                                                         {256, 210},
-                                                        {1, 1}}};
+                                                        {1, 1},
+                                                        {1, 8}}};
   assert(type != DType::squish);
   return kSizes[static_cast<std::size_t>(type)];
 }
@@ -231,6 +232,12 @@ void decode_elements(DType type, std::span<const std::byte> bytes, std::span<flo
       return decode_blocks(type, b, out, decode_q6_k);
     case DType::U8:
       return decode_blocks(type, b, out, [](Block at, float* to) { *to = *at; });
+    case DType::F64:
+      return decode_blocks(type, b, out, [](Block at, float* to) {
+        double value = 0;
+        std::memcpy(&value, at, sizeof value);
+        *to = static_cast<float>(value);
+      });
     case DType::squish:
       return;  // has no elements of its own: read_packed()
   }

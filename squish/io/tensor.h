@@ -17,7 +17,22 @@ namespace squish::io {
 
 /// How the elements of a stored tensor are encoded. The Q types are GGUF's blocks; `squish` is a
 /// matrix in one of our methods' sections; U8 holds bytes that some other file explains.
-enum class DType { F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K, U8, squish };
+enum class DType {
+  F32,
+  F16,
+  BF16,
+  Q4_0,
+  Q4_1,
+  Q5_0,
+  Q5_1,
+  Q8_0,
+  Q4_K,
+  Q5_K,
+  Q6_K,
+  U8,
+  F64,
+  squish
+};
 
 std::string_view to_string(DType type);
 /// Elements per block and bytes per block: {1, 4} for F32, {32, 18} for Q4_0, ... Not for `squish`.

@@ -59,6 +59,27 @@ TEST(LoadText, FindsTheTextThroughTheEnvironment) {
   ::unsetenv("SQUISH_DATA");
 }
 
+TEST(SplitLines, GivesTheFirst85PercentOfTheLines) {
+  std::string text;
+  for (int i = 0; i < 20; ++i) text += std::to_string(i) + "\n";
+  EXPECT_TRUE(split_lines(text).calibration.ends_with("\n16\n"));
+  EXPECT_EQ(split_lines(text).held_out, "17\n18\n19\n");
+  EXPECT_EQ(split_lines("a\nb").calibration, "a\n");
+  EXPECT_EQ(split_lines("a\nb").held_out, "b");
+  EXPECT_EQ(split_lines("a").calibration, "a");
+  EXPECT_EQ(split_lines("").calibration, "");
+}
+
+TEST(LineHashes, AreOfTheLongerLinesWhateverTheBlanksAround) {
+  const std::string a = "a line of more than thirty-two bytes", b = "another " + a;
+  EXPECT_EQ(line_hashes(a + "\n" + b + "\nshort\n\n" + a).size(), 2u);
+  EXPECT_EQ(line_hashes("  " + a + " \r\n"), line_hashes(a));
+  EXPECT_NE(line_hashes(b), line_hashes(a));
+  // sha256(a) begins so.
+  EXPECT_EQ(line_hashes(a)[0], std::stoull(sha256(a).substr(0, 16), nullptr, 16));
+  EXPECT_TRUE(line_hashes("").empty());
+}
+
 TEST(Protocol, HasTwoNames) {
   EXPECT_EQ(parse_protocol("gptq"), Protocol::gptq);
   EXPECT_EQ(parse_protocol("llama.cpp"), Protocol::llama_cpp);

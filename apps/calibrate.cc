@@ -1,0 +1,139 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <memory>
+#include <vector>
+
+#include "apps/commands.h"
+#include "squish/base/error.h"
+#include "squish/base/progress.h"
+#include "squish/base/text.h"
+#include "squish/compress/calibration_job.h"
+
+namespace squish::apps {
+namespace {
+
+struct Options {
+  Machine machine;
+  std::string model, text, output;
+  std::vector<std::string> merge;
+  std::size_t tokens = 128 * 2048, ctx = 0;
+  double save_every = 60;
+  bool held_out = false, resume = false;
+};
+
+void print_summary(const std::string& output, const io::Calibration& calibration) {
+  for (const auto& [name, sums] : calibration.inputs) {
+    if (sums.dropped == 0) continue;
+    fmt::print(stderr, "{}: {} of {} activations dropped, not finite or beyond 1e15\n",
+               printable(name), sums.dropped, sums.dropped + sums.tokens);
+  }
+  fmt::print("{}: {} inputs; model {}\n", output, calibration.inputs.size(),
+             calibration.source.model_sha256);
+  for (const auto& run : calibration.source.runs) {
+    fmt::print("{} tokens of {} ({}@{}, text {})\n", run.tokens, printable(run.text),
+               printable(run.protocol), run.windows, printable(run.text_sha256));
+  }
+}
+
+void merge(const Options& options, ThreadPool& pool) {
+  std::vector<io::Calibration> parts;
+  for (const std::string& file : options.merge) parts.push_back(io::read_calibration(file));
+  const io::Calibration merged = io::merge_calibrations(std::move(parts), pool);
+  io::write_calibration(options.output, merged, pool);
+  print_summary(options.output, merged);
+}
+
+void calibrate(const Options& options, ThreadPool& pool) {
+  const io::ModelFiles files = io::open_model(options.model);
+  evaluate::Text text = evaluate::load_calibration_text(options.text);
+  check_output(options.output, {options.model, text.path.string()});
+  const evaluate::Split split = evaluate::split_lines(text.raw);
+  const std::string part(options.held_out ? split.held_out : split.calibration);
+  text.raw = part;
+  const evaluate::Passage passage = evaluate::cut_passage(
+      text, model::Tokenizer(files.tokenizer), files.config.max_context,
+      {.protocol = evaluate::Protocol::gptq, .ctx = options.ctx, .tokens = options.tokens});
+
+  compress::CalibrationJob job;
+  job.out = options.output;
+  job.windows = passage.windows;
+  job.text = fmt::format("{}, the {} % of its lines",
+                         text.name == "other" ? text.path.string() : text.name,
+                         options.held_out ? "last 15" : "first 85");
+  job.text_sha256 = passage.sha256;
+  job.protocol = fmt::format("gptq-{}", passage.ctx());
+  job.text_lines = evaluate::line_hashes(part);
+  job.resume = options.resume;
+  job.save_every = options.save_every;
+  Progress progress("calibrate " + passage.label, static_cast<double>(passage.windows.size()));
+  const io::Calibration calibration = compress::run_calibration(
+      files, job, pool,
+      [&](std::size_t windows) { progress.advance(static_cast<double>(windows)); });
+  print_summary(options.output, calibration);
+}
+
+void run(const Options& options) {
+  options.machine.choose_isa();
+  if (options.model.empty() == options.merge.empty()) {
+    fail_usage("expected either a MODEL or --merge CALIB CALIB");
+  }
+  for (const auto& [flag, value] :
+       {std::pair{"--ctx", options.ctx}, {"--tokens", options.tokens}}) {
+    if (value == 1) fail_usage("{} 1: expected 0 or at least 2 tokens", flag);
+  }
+  ThreadPool pool(options.machine.threads);
+  if (options.merge.empty()) {
+    calibrate(options, pool);
+  } else {
+    merge(options, pool);
+  }
+}
+
+}  // namespace
+
+void add_calibrate(CLI::App& app) {
+  CLI::App* const command = app.add_subcommand(
+      "calibrate", "Run a model over a text and keep what its linear layers are given");
+  const auto options = std::make_shared<Options>();
+  command->add_option("MODEL", options->model, "A Hugging Face directory or a .gguf file")
+      ->check(not_empty);
+  command
+      ->add_option("--text", options->text,
+                   "The text, of which the first 85 % of the lines are used; default: WikiText-2's "
+                   "valid split from $SQUISH_DATA, ../shared/data/wikitext-2 or the cache")
+      ->check(not_empty);
+  command->add_option("-o,--output", options->output, "The calibration file to write")
+      ->check(not_empty)
+      ->required();
+  command->add_option("--tokens", options->tokens, "First tokens of the text to use; 0: all")
+      ->check(not_negative)
+      ->capture_default_str();
+  command->add_option("--ctx", options->ctx, "Tokens in a window; 0: 2048, or the model's maximum")
+      ->check(not_negative)
+      ->capture_default_str();
+  command->add_flag("--held-out", options->held_out,
+                    "Use the last 15 % of the lines: to judge by, not to calibrate");
+  command->add_flag("--resume", options->resume,
+                    "Go on from what a killed run saved beside the output");
+  command
+      ->add_option("--save-every", options->save_every,
+                   "Seconds between two saves; 0: after every window")
+      ->check(CLI::Range(0.0, 1e9))
+      ->capture_default_str();
+  command
+      ->add_option("--merge", options->merge,
+                   "Instead of running a model: add up these calibrations of one model")
+      ->expected(2, 1 << 20)
+      ->check(not_empty);
+  options->machine.add_flags(*command);
+  command->footer(
+      "Examples:\n"
+      "  squish calibrate model.gguf -o model.calib\n"
+      "  squish calibrate model.gguf --text code.txt -o code.calib --tokens 65536\n"
+      "  squish calibrate --merge model.calib code.calib -o both.calib");
+  command->callback([options] { run(*options); });
+}
+
+}  // namespace squish::apps

@@ -1,0 +1,123 @@
+// `squish calibrate` on a tiny model, end to end.
+#include <gmock/gmock.h>
+#include <signal.h>
+
+#include <thread>
+
+#include "tests/apps/run_squish.h"
+#include "tests/evaluate/tiny_model.h"
+
+namespace squish::test {
+namespace {
+
+using ::testing::HasSubstr;
+
+class Calibrate : public Program {
+ protected:
+  Calibrate() {
+    std::string words;
+    for (int i = 0; i < 400; ++i) words += " line " + std::to_string(i * 7919) + " of a text\n";
+    std::ofstream(model_.path() / "text") << words;
+  }
+  std::string model() const { return model_.path().string(); }
+  std::string text() const { return (model_.path() / "text").string(); }
+  std::string bytes(const std::string& name) const { return read_file(directory() / name); }
+  std::vector<std::string> command(const std::string& out,
+                                   const std::vector<std::string>& more = {}) const {
+    std::vector<std::string> words = {"calibrate", model(),    "--text", text(),         "-o",
+                                      out,         "--tokens", "2400",   "--save-every", "0"};
+    words.insert(words.end(), more.begin(), more.end());
+    return words;
+  }
+
+  /// Starts the command and kills it as soon as it has saved something (or has ended).
+  void kill_once_saved(const std::vector<std::string>& arguments, const std::string& out,
+                       std::chrono::milliseconds more) const {
+    std::vector<std::string> words = {SQUISH_BINARY};
+    words.insert(words.end(), arguments.begin(), arguments.end());
+    std::vector<char*> argv;
+    for (std::string& word : words) argv.push_back(word.data());
+    argv.push_back(nullptr);
+    const pid_t child = ::fork();
+    if (child == 0) {
+      ::dup2(::open("/dev/null", O_WRONLY), STDERR_FILENO);
+      ::dup2(::open("/dev/null", O_WRONLY), STDOUT_FILENO);
+      if (::chdir(directory().c_str()) == 0) ::execv(SQUISH_BINARY, argv.data());
+      ::_exit(127);
+    }
+    const auto saved = directory() / (out + ".unfinished");
+    while (!std::filesystem::exists(saved) && ::waitpid(child, nullptr, WNOHANG) == 0) {
+      std::this_thread::sleep_for(std::chrono::microseconds(200));
+    }
+    std::this_thread::sleep_for(more);
+    ::kill(child, SIGKILL);
+    ::waitpid(child, nullptr, 0);
+  }
+
+ private:
+  TinyModel model_;
+};
+
+TEST_F(Calibrate, WritesTheSameForAnyNumberOfThreads) {
+  const Outcome outcome = squish(command("a", {"--threads", "1"}));
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, HasSubstr("a: 8 inputs; model "));
+  EXPECT_THAT(outcome.out, HasSubstr("2400 tokens of " + text() +
+                                     ", the first 85 % of its lines "
+                                     "(gptq-96@25, text "));
+  ASSERT_EQ(squish(command("b", {"--threads", "3"})).code, 0);
+  EXPECT_EQ(bytes("a"), bytes("b"));
+  EXPECT_FALSE(std::filesystem::exists(directory() / "a.unfinished"));
+}
+
+TEST_F(Calibrate, KilledAndResumedEqualsUninterrupted) {
+  ASSERT_EQ(squish(command("whole")).code, 0);
+  const std::string expected = bytes("whole");
+  int caught = 0;
+  for (int i = 0; i < 6; ++i) {
+    kill_once_saved(command("k"), "k", std::chrono::milliseconds(i));
+    caught += std::filesystem::exists(directory() / "k.unfinished") ? 1 : 0;
+    kill_once_saved(command("k", {"--resume"}), "k", std::chrono::milliseconds(i));
+    const Outcome outcome = squish(command("k", {"--resume", "--threads", "1"}));
+    ASSERT_EQ(outcome.code, 0) << outcome.err;
+    EXPECT_TRUE(bytes("k") == expected) << i;
+    EXPECT_FALSE(std::filesystem::exists(directory() / "k.unfinished"));
+    std::filesystem::remove(directory() / "k");
+  }
+  EXPECT_GT(caught, 0);
+}
+
+TEST_F(Calibrate, RefusesToResumeAnotherJob) {
+  kill_once_saved(command("k"), "k", std::chrono::milliseconds(0));
+  if (!std::filesystem::exists(directory() / "k.unfinished")) GTEST_SKIP() << "it was too fast";
+  const Outcome outcome = squish(command("k", {"--resume", "--ctx", "48"}));
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_THAT(outcome.err, HasSubstr("the protocol was gptq-96 and is gptq-48"));
+}
+
+TEST_F(Calibrate, MergesTextsAndHasAHeldOutPart) {
+  ASSERT_EQ(squish(command("a")).code, 0);
+  const Outcome held_out = squish(command("b", {"--held-out"}));
+  ASSERT_EQ(held_out.code, 0) << held_out.err;
+  EXPECT_THAT(held_out.out, HasSubstr("the last 15 % of its lines"));
+  const Outcome merged = squish({"calibrate", "--merge", "a", "b", "-o", "both"});
+  ASSERT_EQ(merged.code, 0) << merged.err;
+  EXPECT_THAT(merged.out, HasSubstr("the first 85 %"));
+  EXPECT_THAT(merged.out, HasSubstr("the last 15 %"));
+  const Outcome twice = squish({"calibrate", "--merge", "a", "a", "-o", "c"});
+  EXPECT_EQ(twice.code, 1);
+  EXPECT_THAT(twice.err, HasSubstr("same text"));
+}
+
+TEST_F(Calibrate, RefusesSenselessRequests) {
+  expect_failure({"calibrate", "-o", "x"}, 2, "either a MODEL or --merge");
+  expect_failure({"calibrate", model(), "--merge", "a", "b", "-o", "x"}, 2,
+                 "either a MODEL or --merge");
+  expect_failure(command("x", {"--ctx", "1"}), 2, "--ctx 1");
+  expect_failure({"calibrate", model(), "--text", text(), "-o", text()}, 2,
+                 "would replace an input");
+  expect_failure({"calibrate", "--merge", "a", text(), "-o", "x"}, 1, "a: cannot be opened");
+}
+
+}  // namespace
+}  // namespace squish::test
