@@ -116,10 +116,10 @@ class Job {
   void run() {
     const fs::path& out = options_.out;
     const bool begun = fs::exists(out / io::kJobFile), whole = fs::exists(out / io::kManifestFile);
-    if (fs::exists(out) && !options_.resume && !fs::is_empty(out)) {
+    if (!options_.resume && holds_something(out)) {
       fail("{}: exists already; --resume continues a job that was stopped", out.string());
     }
-    if (!begun && !whole && fs::exists(out) && !fs::is_empty(out)) {
+    if (!begun && !whole && holds_something(out)) {
       fail("{}: holds neither a checkpoint nor one that was begun", out.string());
     }
     const io::CheckpointJob job = describe(files_, plan_, options_.seed, pool_);
@@ -143,6 +143,16 @@ class Job {
   std::size_t file_count() const { return plan_.compressed.size() + 1; }
   fs::path file(std::size_t index) const {
     return options_.out / io::checkpoint_file_name(index, file_count());
+  }
+
+  /// Besides what a job that was killed at its very start leaves.
+  static bool holds_something(const fs::path& directory) {
+    if (!fs::exists(directory)) return false;
+    if (!fs::is_directory(directory)) fail("{}: expected a directory", directory.string());
+    const fs::directory_iterator entries(directory);
+    return std::any_of(begin(entries), end(entries), [](const fs::directory_entry& entry) {
+      return entry.path().extension() != ".partial";
+    });
   }
 
   static void check_same(const io::CheckpointJob& job, const fs::path& file) {
