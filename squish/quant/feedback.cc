@@ -70,6 +70,7 @@ struct Run {
     if (one_group && rounding.begin_group && (begin % group == 0) &&
         (end == std::min(size, begin + group))) {
       rounding.begin_group(first_row, begin, target.col_range(begin, end));
+      if (both_ways) take_errors(begin, end);
     }
     const std::size_t unit = one_group ? block : group;
     const std::size_t units = (end - begin + unit - 1) / unit;
@@ -85,11 +86,13 @@ struct Run {
   }
 
   void round(std::size_t begin, std::size_t end) {
-    const MatrixView value = rounded.col_range(begin, end), rest = error.col_range(begin, end);
-    rounding.round(first_row, begin, target.col_range(begin, end), value);
-    for (std::size_t i = 0; i < value.rows; ++i) {
-      const float* w = &weights(i, begin);
-      for (std::size_t j = 0; j < value.cols; ++j) rest(i, j) = w[j] - value(i, j);
+    rounding.round(first_row, begin, target.col_range(begin, end), rounded.col_range(begin, end));
+    take_errors(begin, end);
+  }
+
+  void take_errors(std::size_t begin, std::size_t end) {
+    for (std::size_t i = 0; i < error.rows; ++i) {
+      for (std::size_t j = begin; j < end; ++j) error(i, j) = weights(i, j) - rounded(i, j);
     }
   }
 };
@@ -104,9 +107,10 @@ void for_runs(ConstMatrixView weights, std::size_t block, ConstMatrixView coupli
     Matrix target(w.rows, n), error(w.rows, n);
     for (std::size_t i = 0; i < w.rows; ++i) {
       std::copy_n(w.row(i).begin(), n, target.row(i).begin());
-      for (std::size_t j = 0; both_ways && j < n; ++j) error(i, j) = w(i, j) - value(i, j);
     }
-    Run{n, block, coupling, both_ways, rounding, begin, w, target, error, value}.columns(0, n);
+    Run run{n, block, coupling, both_ways, rounding, begin, w, target, error, value};
+    if (both_ways) run.take_errors(0, n);
+    run.columns(0, n);
   });
 }
 
@@ -147,7 +151,8 @@ Factor factor_hessian(const linalg::SymmetricMatrix& h, std::size_t block, doubl
 }
 
 std::shared_ptr<const ColumnFeedback> prepare_columns(const linalg::SymmetricMatrix& h,
-                                                      double damping, bool by_energy) {
+                                                      double damping, bool by_energy,
+                                                      bool descent) {
   auto feedback = std::make_shared<ColumnFeedback>();
   const std::size_t n = h.size();
   const std::vector<double> diagonal = live_diagonal(h);
@@ -167,6 +172,7 @@ std::shared_ptr<const ColumnFeedback> prepare_columns(const linalg::SymmetricMat
     ordered = &permuted;
   }
   feedback->factor = factor_hessian(*ordered, 1, damping);
+  if (descent) feedback->descent = prepare_descent(h, feedback->factor);
   feedback->inputs = n;
   feedback->damping = feedback->factor.damping;
   feedback->diagonal_only = feedback->factor.diagonal_only;
@@ -229,6 +235,10 @@ Descent prepare_descent(const linalg::SymmetricMatrix& h, const Factor& factor) 
         descent.coupling(i, j) = static_cast<float>(column[i * width + j - begin]);
       }
     }
+  }
+  if (std::all_of(descent.coupling.data(), descent.coupling.data() + descent.coupling.size(),
+                  [](float x) { return x == 0; })) {
+    descent.coupling = Matrix();
   }
   return descent;
 }

@@ -62,12 +62,14 @@ struct ColumnFeedback : Prepared {
   std::vector<std::uint32_t> order;
   /// H_jj + damping by column of the matrix, relative to the mean; empty where all are equal.
   std::vector<float> weights;
+  Descent descent;  ///< of the columns as they come; empty unless asked for
 };
 
 /// `by_energy`: columns in ascending order of H_jj, so that those that matter most are rounded
-/// while all others can still make up for them.
+/// while all others can still make up for them. `descent`: for coordinate descent as well.
 std::shared_ptr<const ColumnFeedback> prepare_columns(const linalg::SymmetricMatrix& h,
-                                                      double damping, bool by_energy);
+                                                      double damping, bool by_energy,
+                                                      bool descent = false);
 
 /// How blocks of columns are rounded. Calls for different rows come from different threads.
 struct BlockRounding {
@@ -86,15 +88,15 @@ struct BlockRounding {
 };
 
 /// Block by block from the last to the first, T_k = W_k + sum over later j of (W_j - What_j) L_jk,
-/// What_k = round(T_k). `rounded` becomes What. In runs of about 64
-/// rows shared out over the pool; columns are halved recursively, so that nearly all of the
-/// feedback is large matrix products.
+/// What_k = round(T_k). `rounded` becomes What. In runs of about 64 rows shared out over the pool;
+/// columns are halved recursively, so that nearly all of the feedback is large matrix products.
 void ldlq(ConstMatrixView weights, const Factor& factor, const BlockRounding& rounding,
           MatrixView rounded, ThreadPool& pool);
 
 /// One sweep of coordinate descent, block by block from the last to the first: T_k is where the
 /// loss would be least given all other columns of What as they are. `rounded` holds What; round()
-/// finds the block's current value there and may leave it. Runs of rows as in ldlq().
+/// finds the block's current value there and may leave it, begin_group() may change the values of
+/// its columns; its targets lack the feedback among these. Runs of rows as in ldlq().
 void descend(ConstMatrixView weights, const Descent& descent, const BlockRounding& rounding,
              MatrixView rounded, ThreadPool& pool);
 

@@ -13,7 +13,10 @@
 // clip=mse: least squares for (scale, zero) given the codes and rounding given those, alternated
 // from several starting ranges; the best squared error is kept (methods.md 1.2). Calibrated, each
 // weight's error counts with the energy of its input.
-// order=act: groups stay runs of columns as stored (static groups), so nothing more is stored.
+// Sweeps of coordinate descent follow (in the manner of QuantEase, arXiv 2309.01885): all codes
+// again, each the best given the others, and with clip=mse every group's grid by least squares
+// under H. order=act: groups stay runs of columns as stored (static groups), so nothing more is
+// stored.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -24,6 +27,7 @@
 #include "squish/base/error.h"
 #include "squish/base/half.h"
 #include "squish/base/isa.h"
+#include "squish/linalg/gemm.h"
 #include "squish/quant/feedback.h"
 #include "squish/quant/int.isa.h"
 #include "squish/quant/registry.h"
@@ -197,19 +201,78 @@ void encode_to_nearest(ConstMatrixView weights, const Layout& layout, bool least
   });
 }
 
+/// Fits the grids of one group of some rows to what was coded, under all of H: `targets` have the
+/// feedback of all other groups. A grid changes only where that lowers the loss.
+void refit_grids(ConstMatrixView weights, ConstMatrixView targets, std::size_t col,
+                 const Layout& layout, const Descent& descent, std::span<const std::uint32_t> codes,
+                 std::span<Grid> grids, MatrixView rounded) {
+  const std::size_t rows = targets.rows, n = targets.cols, g = col / layout.group;
+  const std::span<const double> metric(&descent.metric[col], n);
+  const ConstMatrixView coupling =
+      descent.coupling.view().row_range(col, col + n).col_range(col, col + n);
+  Matrix q(rows, n), error(rows, n);
+  for (std::size_t i = 0; i < rows; ++i) {
+    for (std::size_t j = 0; j < n; ++j) {
+      q(i, j) =
+          static_cast<float>(static_cast<int>(codes[i * layout.cols + col + j]) + layout.low());
+      error(i, j) = weights(i, col + j) - rounded(i, col + j);
+    }
+  }
+  // x H of the group's own block of H, each column over H_jj.
+  Matrix qh = q, gradient = error;
+  linalg::gemm_nn_add(q, coupling, qh);
+  linalg::gemm_nn_add(error, coupling, gradient);
+  std::vector<double> column_sums(n, 1);
+  for (std::size_t k = 0; k < n; ++k) {
+    for (std::size_t j = 0; j < n; ++j) column_sums[j] += coupling(k, j);
+  }
+  for (std::size_t i = 0; i < rows; ++i) {
+    double qhq = 0, qh1 = 0, h11 = 0, toward_q = 0, toward_1 = 0;
+    for (std::size_t j = 0; j < n; ++j) {
+      const double pull =
+          metric[j] * (double{gradient(i, j)} + targets(i, j) - weights(i, col + j));
+      qhq += metric[j] * qh(i, j) * q(i, j);
+      qh1 += metric[j] * qh(i, j);
+      h11 += metric[j] * column_sums[j];
+      toward_q += pull * q(i, j);
+      toward_1 += pull;
+    }
+    Grid& grid = grids[i * layout.groups() + g];
+    Grid better = grid;
+    if (layout.symmetric) {
+      if (!(qhq > 0)) continue;
+      better.scale = static_cast<float>(grid.scale + toward_q / qhq);
+    } else {
+      const double determinant = qhq * h11 - qh1 * qh1;
+      if (!(determinant > 1e-9 * qhq * h11)) continue;
+      better.scale =
+          static_cast<float>(grid.scale + (toward_q * h11 - toward_1 * qh1) / determinant);
+      better.zero = static_cast<float>(grid.zero + (toward_1 * qhq - toward_q * qh1) / determinant);
+    }
+    if (!make_storable(better, layout) || !(better.scale > 0)) continue;
+    const double ds = double{better.scale} - grid.scale, dz = double{better.zero} - grid.zero;
+    const double change =
+        ds * ds * qhq + 2 * ds * dz * qh1 + dz * dz * h11 - 2 * (ds * toward_q + dz * toward_1);
+    if (!(change < 0)) continue;
+    grid = better;
+    for (std::size_t j = 0; j < n; ++j) {
+      rounded(i, col + j) = grid.scale * q(i, j) + grid.zero;
+    }
+  }
+}
+
 /// GPTQ. A group's grid is fitted once the feedback of all later groups has reached its targets, or
 /// beforehand (order=act), since its columns are then rounded at different times.
-void encode_with_feedback(ConstMatrixView weights, const Layout& layout, bool least_squares,
+void encode_with_feedback(ConstMatrixView weights, const Layout& layout, const Spec& spec,
                           const ColumnFeedback& feedback, Sections& sections, ThreadPool& pool) {
-  const bool ordered = !feedback.order.empty();
+  const bool least_squares = spec.word("clip") == "mse";
+  bool ordered = !feedback.order.empty();
   std::vector<Grid> grids(layout.rows * layout.groups());
   std::vector<std::uint32_t> codes(layout.rows * layout.cols);
   const auto fit = [&](std::size_t row, std::size_t g, std::span<const float> w, Scratch& scratch) {
     const float* importance =
         feedback.weights.empty() ? nullptr : feedback.weights.data() + g * layout.group;
-    const std::size_t index = row * layout.groups() + g;
-    grids[index] = fit_group({w, importance}, layout, least_squares, scratch);
-    sections.store_grid(layout, index, grids[index]);
+    grids[row * layout.groups() + g] = fit_group({w, importance}, layout, least_squares, scratch);
   };
 
   Matrix permuted(ordered ? layout.rows : 0, layout.cols);
@@ -249,6 +312,32 @@ void encode_with_feedback(ConstMatrixView weights, const Layout& layout, bool le
   Matrix rounded(layout.rows, layout.cols);
   ldlq(ordered ? ConstMatrixView(permuted) : weights, feedback.factor, rounding, rounded, pool);
 
+  if (const std::int64_t sweeps = spec.integer("sweeps");
+      sweeps > 0 && feedback.descent.coupling.size() != 0) {
+    if (ordered) {  // only the feedback is
+      permuted = rounded;
+      for (std::size_t i = 0; i < layout.rows; ++i) {
+        for (std::size_t j = 0; j < layout.cols; ++j) {
+          rounded(i, feedback.order[j]) = permuted(i, j);
+        }
+      }
+      ordered = false;
+    }
+    rounding.group = layout.group;
+    rounding.begin_group = [&](std::size_t first_row, std::size_t col, ConstMatrixView targets) {
+      if (!least_squares) return;
+      const std::size_t end = first_row + targets.rows;
+      refit_grids(weights.row_range(first_row, end), targets, col, layout, feedback.descent,
+                  std::span(codes).subspan(first_row * layout.cols),
+                  std::span(grids).subspan(first_row * layout.groups()),
+                  rounded.view().row_range(first_row, end));
+    };
+    for (std::int64_t sweep = 0; sweep < sweeps; ++sweep) {
+      descend(weights, feedback.descent, rounding, rounded, pool);
+    }
+  }
+
+  for (std::size_t i = 0; i < grids.size(); ++i) sections.store_grid(layout, i, grids[i]);
   parallel_for(pool, layout.rows, 16, [&](std::size_t begin, std::size_t end) {
     for (std::size_t row = begin; row < end; ++row) {
       sections.store_codes(layout, row, std::span(codes).subspan(row * layout.cols, layout.cols));
@@ -258,12 +347,11 @@ void encode_with_feedback(ConstMatrixView weights, const Layout& layout, bool le
 
 Packed encode(ConstMatrixView weights, const Spec& spec, const EncodeContext& context) {
   const Layout layout(spec, weights.rows, weights.cols);
-  const bool least_squares = spec.word("clip") == "mse";
   Sections sections(layout);
   if (context.prepared == nullptr) {
-    encode_to_nearest(weights, layout, least_squares, sections, context.pool);
+    encode_to_nearest(weights, layout, spec.word("clip") == "mse", sections, context.pool);
   } else {
-    encode_with_feedback(weights, layout, least_squares, prepared_as<ColumnFeedback>(context, spec),
+    encode_with_feedback(weights, layout, spec, prepared_as<ColumnFeedback>(context, spec),
                          sections, context.pool);
   }
 
@@ -278,7 +366,8 @@ Packed encode(ConstMatrixView weights, const Spec& spec, const EncodeContext& co
 
 std::shared_ptr<const Prepared> prepare(const InputMoments& moments, const Spec& spec,
                                         const PrepareContext& /*context*/) {
-  return prepare_columns(moments.second, spec.real("damp"), spec.word("order") == "act");
+  return prepare_columns(moments.second, spec.real("damp"), spec.word("order") == "act",
+                         spec.integer("sweeps") > 0);
 }
 
 void unpack_row(const std::byte* bytes, const Layout& layout, std::vector<std::uint8_t>& codes,
@@ -337,7 +426,10 @@ Method int_method(unsigned bits) {
                choice_key("order", {"none", "act"},
                           "calibrated: columns as they come, or those of most energy first"),
                real_key("damp", "0.01", 0, 10,
-                        "calibrated: added to H's diagonal, relative to its mean")},
+                        "calibrated: added to H's diagonal, relative to its mean"),
+               integer_key("sweeps", 3, 0, 1000,
+                           "calibrated: sweeps of coordinate descent after the feedback; with "
+                           "clip=mse they refit the grids too")},
       .nominal_bpw = nominal_bpw,
       .prepare = prepare,
       .encode = encode,

@@ -40,6 +40,23 @@ TEST(IntFeedback, LosesMuchLessThanRoundingToNearest) {
   }
 }
 
+TEST(IntFeedback, LosesLessWithEachSweep) {
+  const Matrix w = gaussian(70, 200, 1);
+  const InputMoments moments = correlated(200);
+  for (const std::string spec :
+       {"int4:damp=0", "int2:damp=0,clip=mse", "int3:damp=0,clip=mse,sym=1,g=50",
+        "int3:damp=0,clip=mse,scale=f16,order=act", "int2:damp=0,clip=mse,g=0"}) {
+    double before = loss(w, encode(w, spec + ",sweeps=0", moments), moments);
+    const double gptq = before;
+    for (const char* sweeps : {",sweeps=1", ",sweeps=2", ",sweeps=3"}) {
+      const double after = loss(w, encode(w, spec + sweeps, moments), moments);
+      EXPECT_LT(after, before) << spec << sweeps;
+      before = after;
+    }
+    EXPECT_LT(before, 0.95 * gptq) << spec;
+  }
+}
+
 TEST(IntFeedback, GivesTheSameBytesOnAnyNumberOfThreads) {
   const Matrix w = gaussian(150, 130, 1);
   const InputMoments moments = correlated(130);

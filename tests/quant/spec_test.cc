@@ -20,11 +20,12 @@ TEST(Spec, FillsInDefaultsInTheOrderOfTheMethod) {
   const Spec spec = Spec::parse("int4:g=32");
   EXPECT_EQ(spec.method(), "int4");
   EXPECT_EQ(spec.asked(), "int4:g=32");
-  EXPECT_EQ(spec.full(), "int4:sym=0,g=32,clip=none,scale=f32,order=none,damp=0.01");
+  EXPECT_EQ(spec.full(), "int4:sym=0,g=32,clip=none,scale=f32,order=none,damp=0.01,sweeps=3");
   EXPECT_EQ(spec.integer("g"), 32);
   EXPECT_EQ(spec.integer("sym"), 0);
   EXPECT_EQ(spec.word("clip"), "none");
-  EXPECT_EQ(Spec::parse("int4").full(), "int4:sym=0,g=64,clip=none,scale=f32,order=none,damp=0.01");
+  EXPECT_EQ(Spec::parse("int4").full(),
+            "int4:sym=0,g=64,clip=none,scale=f32,order=none,damp=0.01,sweeps=3");
 }
 
 TEST(Spec, IsEqualWhereItMeansTheSame) {
@@ -52,7 +53,8 @@ TEST(Spec, RejectsWhatItDoesNotUnderstand) {
       {"INT4", "unknown method 'INT4'"},
       {" int4", "unknown method ' int4'"},
       {"int4:", "'' is not key=value"},
-      {"int4:g", "'g' is not key=value with a key of int4 (sym, g, clip, scale, order, damp)"},
+      {"int4:g",
+       "'g' is not key=value with a key of int4 (sym, g, clip, scale, order, damp, sweeps)"},
       {"int4:g=32,", "'' is not key=value"},
       {"int4:,g=32", "'' is not key=value"},
       {"int4:group=32", "'group' is not key=value"},
