@@ -34,7 +34,8 @@ struct StoredTensor {
 enum class Padding { none, aligned };
 /// Writes one file, whole or not at all, its data in the given order.
 void write_safetensors(const std::filesystem::path& path, std::span<const StoredTensor> tensors,
-                       const std::map<std::string, std::string>& metadata, Padding padding);
+                       const std::map<std::string, std::string>& metadata,
+                       Padding padding = Padding::aligned);
 /// Writes model.safetensors.index.json: the file of each tensor.
 void write_safetensors_index(const std::map<std::string, std::string>& files,
                              const std::filesystem::path& directory);
