@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <memory>
+#include <optional>
 
 #include "apps/commands.h"
 #include "squish/base/error.h"
@@ -14,7 +15,7 @@ namespace {
 
 struct Options {
   Machine machine;
-  std::string model, spec;
+  std::string model, spec, calibration;
   std::vector<std::string> rules;
   compress::JobOptions job;
   bool dry_run = false;
@@ -61,6 +62,11 @@ void run(Options options) {
     return;
   }
   if (options.job.out.empty()) fail_usage("--output: a directory to write is expected");
+  std::optional<io::Calibration> calibration;
+  if (!options.calibration.empty()) {
+    calibration = io::read_calibration(options.calibration);
+    options.job.calibration = &*calibration;
+  }
   ThreadPool pool(options.machine.threads);
   compress::run_job(files, plan, options.job, pool);
 }
@@ -85,6 +91,10 @@ void add_quantize(CLI::App& app) {
                    "GLOB=SPEC: another spec, or none, for the matrices whose names match; the last "
                    "that matches decides")
       ->allow_extra_args(false);
+  command
+      ->add_option("--calib", options->calibration,
+                   "What squish calibrate wrote of this model: errors count by its inputs")
+      ->check(not_empty);
   command->add_option("--seed", options->job.seed, "Seed of all random numbers")
       ->check(not_negative)
       ->capture_default_str();
@@ -94,7 +104,8 @@ void add_quantize(CLI::App& app) {
   options->machine.add_flags(*command);
   command->footer(
       "Examples:\n"
-      "  squish quantize model.gguf -o model-q2 --spec quip:bits=2\n"
+      "  squish calibrate model.gguf -o model.calib\n"
+      "  squish quantize model.gguf -o model-q2 --spec quip:bits=2 --calib model.calib\n"
       "  squish quantize model.gguf -o model-q4 --spec int4 --tensor '*.down_proj.weight=int8'");
   command->callback([options] { run(*options); });
 }

@@ -10,6 +10,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -17,9 +18,11 @@
 #include "squish/base/isa.h"
 #include "squish/base/progress.h"
 #include "squish/base/version.h"
+#include "squish/compress/prepared_inputs.h"
 #include "squish/io/checkpoint.h"
 #include "squish/io/digest.h"
 #include "squish/linalg/gemm.h"
+#include "squish/quant/feedback.h"
 
 namespace squish::compress {
 namespace {
@@ -28,19 +31,23 @@ namespace fs = std::filesystem;
 
 constexpr const char* kLogFile = "squish.log.jsonl";
 
-io::CheckpointJob describe(const io::ModelFiles& files, const Plan& plan, std::uint64_t seed,
+io::CheckpointJob describe(const io::ModelFiles& files, const Plan& plan, const JobOptions& options,
                            ThreadPool& pool) {
   io::CheckpointJob job{.version = kVersion,
                         .commit = kCommit,
                         .isa = std::string(to_string(active_isa())),
                         .blas = linalg::blas_description(),
-                        .seed = seed,
+                        .seed = options.seed,
                         .spec = plan.spec.full(),
                         .tensors = {},
                         .model_sha256 = io::model_digest(files, pool),
                         .calibration_sha256 = ""};
   for (const PlannedTensor& tensor : plan.compressed) {
     job.tensors.emplace_back(tensor.name, tensor.spec.full());
+  }
+  if (options.calibration != nullptr) {
+    io::check_calibration(*options.calibration, job.model_sha256);
+    job.calibration_sha256 = options.calibration->digest;
   }
   return job;
 }
@@ -89,6 +96,16 @@ class Log {
   int fd_;
 };
 
+/// What the process holds now, files that are mapped apart; 0 if unknown.
+std::size_t anonymous_memory() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with("RssAnon:")) return 1024 * std::stoull(line.substr(8));
+  }
+  return 0;
+}
+
+/// The most that it ever held, mapped files included.
 std::size_t peak_memory() {
   struct rusage usage {};
   ::getrusage(RUSAGE_SELF, &usage);
@@ -111,7 +128,11 @@ double snr_db(ConstMatrixView weights, ConstMatrixView decoded) {
 class Job {
  public:
   Job(const io::ModelFiles& files, const Plan& plan, const JobOptions& options, ThreadPool& pool)
-      : files_(files), plan_(plan), options_(options), pool_(pool) {}
+      : files_(files),
+        plan_(plan),
+        options_(options),
+        pool_(pool),
+        inputs_(options.calibration, options.seed, pool) {}
 
   void run() {
     const fs::path& out = options_.out;
@@ -122,7 +143,7 @@ class Job {
     if (!begun && !whole && holds_something(out)) {
       fail("{}: holds neither a checkpoint nor one that was begun", out.string());
     }
-    const io::CheckpointJob job = describe(files_, plan_, options_.seed, pool_);
+    const io::CheckpointJob job = describe(files_, plan_, options_, pool_);
     std::error_code error;
     fs::create_directories(out, error);
     if (error) fail("{}: cannot be made: {}", out.string(), error.message());
@@ -204,21 +225,37 @@ class Job {
   void write_tensor(const PlannedTensor& tensor, const fs::path& path, Log& log) {
     const auto start = std::chrono::steady_clock::now();
     const Matrix weights = io::read_matrix(files_.table.at(tensor.name), pool_);
-    const quant::Packed packed = quantize(tensor, weights);
+    const quant::Prepared* const prepared = inputs_.prepared(tensor.name, tensor.spec);
+    const quant::Packed packed = quantize(tensor, weights, prepared);
     io::write_checkpoint_file(path, {{io::packed_tensor(tensor.name, packed)}});
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-    const double snr = snr_db(weights, quant::dequantize(packed, pool_));
-    nlohmann::ordered_json line = {{"tensor", tensor.name},      {"spec", tensor.spec.full()},
-                                   {"rows", tensor.rows},        {"cols", tensor.cols},
-                                   {"bpw", packed.bpw()},        {"snr_db", snr},
-                                   {"seconds", seconds.count()}, {"peak_rss_bytes", peak_memory()}};
+    const Matrix decoded = quant::dequantize(packed, pool_);
+    nlohmann::ordered_json line = {{"tensor", tensor.name},
+                                   {"spec", tensor.spec.full()},
+                                   {"rows", tensor.rows},
+                                   {"cols", tensor.cols},
+                                   {"bpw", packed.bpw()},
+                                   {"snr_db", snr_db(weights, decoded)},
+                                   {"seconds", seconds.count()},
+                                   {"anonymous_bytes", anonymous_memory()},
+                                   {"peak_rss_bytes", peak_memory()}};
+    if (const quant::InputMoments* const moments = inputs_.moments(tensor.name)) {
+      const double loss = quant::proxy_loss(weights, decoded, moments->second, pool_);
+      line["proxy_snr_db"] = -10 * std::log10(loss);
+    }
+    if (prepared != nullptr) {
+      line["damping"] = prepared->damping;
+      line["diagonal_only"] = prepared->diagonal_only;
+    }
     log.write(line.dump() + "\n");
   }
 
-  quant::Packed quantize(const PlannedTensor& tensor, const Matrix& weights) {
+  quant::Packed quantize(const PlannedTensor& tensor, const Matrix& weights,
+                         const quant::Prepared* prepared) {
     try {
-      return quant::quantize(weights, tensor.spec,
-                             {.pool = pool_, .seed = options_.seed, .key = tensor.name});
+      return quant::quantize(
+          weights, tensor.spec,
+          {.pool = pool_, .seed = options_.seed, .key = tensor.name, .prepared = prepared});
     } catch (const Error& error) {
       fail("{}: tensor {}: {}", files_.path.string(), tensor.name, error.what());
     }
@@ -228,6 +265,7 @@ class Job {
   const Plan& plan_;
   const JobOptions& options_;
   ThreadPool& pool_;
+  PreparedInputs inputs_;
 };
 
 }  // namespace

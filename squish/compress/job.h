@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "squish/base/threads.h"
+#include "squish/io/calibration.h"
 #include "squish/io/model_files.h"
 #include "squish/quant/quantizer.h"
 
@@ -43,6 +44,8 @@ struct JobOptions {
   std::uint64_t seed = 0;
   bool resume = false;
   bool quiet = false;  ///< no progress on standard error
+  /// Null: every method rounds as if all inputs counted alike.
+  const io::Calibration* calibration = nullptr;
 };
 
 /// Writes the checkpoint `out`, or what is missing of it. Error if `out` exists (without `resume`)

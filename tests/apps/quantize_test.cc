@@ -230,5 +230,43 @@ TEST_F(Quantize, DequantizeWritesAModelThatComputesTheSame) {
   EXPECT_EQ(squish({"dequantize", "out", "-o", "x", "--type", "int4"}).code, 2);
 }
 
+TEST_F(Quantize, WithACalibrationErrorsCountByTheInputs) {
+  const auto calibrate = [&](const std::string& of, const std::string& out_file) {
+    return squish({"calibrate", of, "--text", text(), "-o", out_file, "--tokens", "480"}).code;
+  };
+  ASSERT_EQ(calibrate(model(), "calib"), 0);
+  const auto proxy_snr = [&] {
+    std::istringstream log(read_file(out() / "squish.log.jsonl"));
+    std::string first;
+    std::getline(log, first);
+    return json::parse(first).value("proxy_snr_db", 0.0);
+  };
+  for (const std::string spec : {"int4:g=8", "quip:bits=2", "vptq:v=4,k=16,r=1", "aqlm:m=2,b=4"}) {
+    const auto run = [&](const std::string& calibration, const std::string& threads) {
+      return squish({"quantize", model(), "-o", "out", "--spec", spec, "--calib", calibration,
+                     "--threads", threads});
+    };
+    std::filesystem::remove_all(out());
+    const Outcome one = run("calib", "1");
+    ASSERT_EQ(one.code, 0) << one.err;
+    EXPECT_GT(proxy_snr(), 1) << spec;
+    const auto bytes = checkpoint_bytes(out());
+    std::filesystem::remove_all(out());
+    ASSERT_EQ(run("calib", "2").code, 0);
+    EXPECT_EQ(checkpoint_bytes(out()), bytes) << spec;
+  }
+  EXPECT_EQ(squish({"run", "out", "-p", "Hello", "-n", "4"}).code, 0);
+  const std::string sum =
+      json::parse(read_file(out() / "squish.json"))["job"]["calibration_sha256"];
+  EXPECT_EQ(sum.size(), 64u);
+  const std::vector<std::string> without = {"quantize", model(),        "-o",      "out",
+                                            "--spec",   "aqlm:m=2,b=4", "--resume"};
+  expect_refused(without, "calibration_sha256 was ");
+  const TinyModel other(2);
+  ASSERT_EQ(calibrate(other.path(), "other"), 0);
+  expect_refused({"quantize", model(), "-o", "new", "--spec", "int4", "--calib", "other"}, "other");
+  EXPECT_FALSE(std::filesystem::exists(directory() / "new"));
+}
+
 }  // namespace
 }  // namespace squish::test

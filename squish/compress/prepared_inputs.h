@@ -1,0 +1,37 @@
+#pragma once
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "squish/base/threads.h"
+#include "squish/io/calibration.h"
+#include "squish/quant/quantizer.h"
+
+namespace squish::compress {
+
+/// A calibration as the methods take it. What tensors with one input share (its moments, and what
+/// a method makes of them) is made once as long as they come one after the other, and one input at
+/// a time is in memory.
+class PreparedInputs {
+ public:
+  /// `calibration` may be null: then there is nothing for any tensor.
+  PreparedInputs(const io::Calibration* calibration, std::uint64_t seed, ThreadPool& pool)
+      : calibration_(calibration), seed_(seed), pool_(pool) {}
+
+  /// For EncodeContext; null where the tensor's input was not calibrated or the method makes no
+  /// use of it. Lives until a tensor with another input is asked for.
+  const quant::Prepared* prepared(const std::string& tensor, const quant::Spec& spec);
+  /// Null where the tensor's input was not calibrated. Lives as long.
+  const quant::InputMoments* moments(const std::string& tensor);
+
+ private:
+  const io::Calibration* calibration_;
+  std::uint64_t seed_;
+  ThreadPool& pool_;
+  std::string input_;
+  std::optional<quant::InputMoments> moments_;                             // of input_
+  std::map<std::string, std::shared_ptr<const quant::Prepared>> by_spec_;  // spec in full
+};
+
+}  // namespace squish::compress
