@@ -20,7 +20,7 @@ constexpr double kFirstDamping = 1e-3;  // where none was asked for and none doe
 bool is_live(double diagonal) { return std::isfinite(diagonal) && diagonal > 0; }
 
 /// H_jj, inputs that are never anything but 0 (or not numbers) at the mean of the others.
-std::vector<double> live_diagonal(const linalg::SymmetricMatrix& h) {
+std::vector<double> live_diagonal(const HessianView& h) {
   std::vector<double> diagonal(h.size());
   double sum = 0;
   std::size_t live = 0;
@@ -40,9 +40,13 @@ double mean_of(const std::vector<double>& values) {
   return sum / static_cast<double>(values.size());
 }
 
-bool all_finite(const linalg::SymmetricMatrix& h) {
-  return std::all_of(h.data(), h.data() + h.size() * h.size(),
-                     [](double x) { return std::isfinite(x); });
+bool all_finite(const HessianView& h) {
+  for (std::size_t i = 0; i < h.size(); ++i) {
+    for (std::size_t j = 0; j < h.size(); ++j) {
+      if (!std::isfinite(h(i, j))) return false;
+    }
+  }
+  return true;
 }
 
 /// One run of rows.
@@ -116,7 +120,7 @@ void for_runs(ConstMatrixView weights, std::size_t block, ConstMatrixView coupli
 
 }  // namespace
 
-Factor factor_hessian(const linalg::SymmetricMatrix& h, std::size_t block, double damping) {
+Factor factor_hessian(const HessianView& h, std::size_t block, double damping) {
   const std::size_t n = h.size();
   Factor factor;
   factor.size = n;
@@ -128,8 +132,11 @@ Factor factor_hessian(const linalg::SymmetricMatrix& h, std::size_t block, doubl
   const bool finite = all_finite(h);
   for (double tried = damping; finite && tried <= std::max(1.0, damping);
        tried = std::max(kFirstDamping, 10 * tried)) {
-    linalg::SymmetricMatrix work = h;
-    for (std::size_t j = 0; j < n; ++j) work(j, j) = diagonal[j] + tried * mean;
+    linalg::SymmetricMatrix work(n);
+    for (std::size_t i = 0; i < n; ++i) {
+      for (std::size_t j = 0; j < n; ++j) work(i, j) = h(i, j);
+      work(i, i) = diagonal[i] + tried * mean;
+    }
     if (!linalg::block_ldl(work, block)) continue;
     factor.damping = tried;
     factor.lower = Matrix(n, n);
@@ -156,22 +163,13 @@ std::shared_ptr<const ColumnFeedback> prepare_columns(const linalg::SymmetricMat
   auto feedback = std::make_shared<ColumnFeedback>();
   const std::size_t n = h.size();
   const std::vector<double> diagonal = live_diagonal(h);
-  const linalg::SymmetricMatrix* ordered = &h;
-  linalg::SymmetricMatrix permuted;
   if (by_energy) {
     feedback->order.resize(n);
     std::iota(feedback->order.begin(), feedback->order.end(), 0u);
     std::stable_sort(feedback->order.begin(), feedback->order.end(),
                      [&](std::size_t a, std::size_t b) { return diagonal[a] < diagonal[b]; });
-    permuted = linalg::SymmetricMatrix(n);
-    for (std::size_t i = 0; i < n; ++i) {
-      for (std::size_t j = 0; j < n; ++j) {
-        permuted(i, j) = h(feedback->order[i], feedback->order[j]);
-      }
-    }
-    ordered = &permuted;
   }
-  feedback->factor = factor_hessian(*ordered, 1, damping);
+  feedback->factor = factor_hessian({h, feedback->order}, 1, damping);
   if (descent) feedback->descent = prepare_descent(h, feedback->factor);
   feedback->inputs = n;
   feedback->damping = feedback->factor.damping;
@@ -197,7 +195,7 @@ void descend(ConstMatrixView weights, const Descent& descent, const BlockRoundin
   for_runs(weights, descent.block, descent.coupling, true, rounding, rounded, pool);
 }
 
-Descent prepare_descent(const linalg::SymmetricMatrix& h, const Factor& factor) {
+Descent prepare_descent(const HessianView& h, const Factor& factor) {
   linalg::keep_blas_single_threaded();
   const std::size_t n = factor.size, block = factor.block;
   Descent descent;
@@ -206,40 +204,41 @@ Descent prepare_descent(const linalg::SymmetricMatrix& h, const Factor& factor) 
   std::vector<double> diagonal = live_diagonal(h);
   const double added = factor.diagonal_only ? 0 : factor.damping * mean_of(diagonal);
   for (double& d : diagonal) d += added;
-  if (!factor.diagonal_only) descent.coupling = Matrix(n, n);
-  std::vector<double> pivot(block * block), column(n * block);
+  std::vector<double> inverse(n * block), pivot(block * block);  // of each H_kk
   for (std::size_t begin = 0; begin < n; begin += block) {
     const std::size_t end = std::min(n, begin + block), width = end - begin;
-    const auto damped = [&](std::size_t i, std::size_t j) {
-      return i == j ? diagonal[i] : factor.diagonal_only ? 0 : h(i, j);
-    };
     for (std::size_t i = begin; i < end; ++i) {
       for (std::size_t j = begin; j < end; ++j) {
-        descent.metric[i * block + j - begin] = pivot[(i - begin) * width + j - begin] =
-            damped(i, j);
+        const double value = i == j ? diagonal[i] : factor.diagonal_only ? 0 : h(i, j);
+        descent.metric[i * block + j - begin] = pivot[(i - begin) * width + j - begin] = value;
       }
+      inverse[begin * block + (i - begin) * width + i - begin] = 1;
     }
-    if (factor.diagonal_only) continue;
-    for (std::size_t i = 0; i < n; ++i) {
-      for (std::size_t j = begin; j < end; ++j) column[i * width + j - begin] = damped(i, j);
-    }
-    // The rows of `column` are LAPACK's columns: H_kk x = H_kj for each j.
     const auto w = static_cast<lapack_int>(width);
-    if (LAPACKE_dposv_work(LAPACK_COL_MAJOR, 'U', w, static_cast<lapack_int>(n), pivot.data(), w,
-                           column.data(), w) != 0) {
-      continue;  // cannot be, since H was factored; no coupling is a safe answer
+    if (LAPACKE_dposv_work(LAPACK_COL_MAJOR, 'U', w, w, pivot.data(), w, &inverse[begin * block],
+                           w) != 0) {  // cannot be, since H was factored
+      std::fill_n(inverse.begin() + begin * block, width * width, 0.0);
     }
-    for (std::size_t i = 0; i < n; ++i) {
+  }
+  if (factor.diagonal_only) return descent;
+
+  bool coupled = false;
+  descent.coupling = Matrix(n, n);
+  for (std::size_t i = 0; i < n; ++i) {
+    for (std::size_t begin = 0; begin < n; begin += block) {
+      const std::size_t end = std::min(n, begin + block), width = end - begin;
       if (i >= begin && i < end) continue;
-      for (std::size_t j = begin; j < end; ++j) {
-        descent.coupling(i, j) = static_cast<float>(column[i * width + j - begin]);
+      for (std::size_t j = 0; j < width; ++j) {
+        double sum = 0;
+        for (std::size_t k = 0; k < width; ++k) {
+          sum += h(i, begin + k) * inverse[begin * block + k * width + j];
+        }
+        descent.coupling(i, begin + j) = static_cast<float>(sum);
+        coupled = coupled || sum != 0;
       }
     }
   }
-  if (std::all_of(descent.coupling.data(), descent.coupling.data() + descent.coupling.size(),
-                  [](float x) { return x == 0; })) {
-    descent.coupling = Matrix();
-  }
+  if (!coupled) descent.coupling = Matrix();
   return descent;
 }
 

@@ -16,6 +16,28 @@
 /// blocks of any size; blocks of one column are GPTQ. How a block is rounded is the caller's.
 namespace squish::quant {
 
+/// A symmetric matrix that somebody else owns, of doubles or of floats, its rows and columns
+/// perhaps in another order: copies of H are what preparing costs in memory.
+class HessianView {
+ public:
+  HessianView(const linalg::SymmetricMatrix& h,  // NOLINT: implicit by design
+              std::span<const std::uint32_t> order = {})
+      : size_(h.size()), wide_(h.data()), order_(order) {}
+  explicit HessianView(const Matrix& h) : size_(h.rows()), narrow_(h.data()) {}
+
+  std::size_t size() const { return size_; }
+  double operator()(std::size_t i, std::size_t j) const {
+    if (!order_.empty()) i = order_[i], j = order_[j];
+    return wide_ != nullptr ? wide_[i * size_ + j] : double{narrow_[i * size_ + j]};
+  }
+
+ private:
+  std::size_t size_;
+  const double* wide_ = nullptr;
+  const float* narrow_ = nullptr;
+  std::span<const std::uint32_t> order_;
+};
+
 /// H + damping = L D L' in blocks of `block` columns (squish/linalg/ldl.h).
 struct Factor {
   std::size_t size = 0, block = 1;
@@ -30,8 +52,8 @@ struct Factor {
 
 /// Damping rises tenfold up to 1 (from 0.001 if none is asked for) until H can be factored, then
 /// only its diagonal is kept. Inputs that are always 0 (H_jj = 0), or whose H_jj is not a number,
-/// get the mean of the others.
-Factor factor_hessian(const linalg::SymmetricMatrix& h, std::size_t block, double damping);
+/// get the mean of the others. Needs one more matrix of doubles besides L.
+Factor factor_hessian(const HessianView& h, std::size_t block, double damping);
 
 /// Sums over a row, under the damped H of the factor.
 struct RowForms {
@@ -53,7 +75,8 @@ struct Descent {
   double form(std::size_t col, std::span<const float> e) const;
 };
 
-Descent prepare_descent(const linalg::SymmetricMatrix& h, const Factor& factor);
+/// `h` as its factor was made from (in any order of the columns).
+Descent prepare_descent(const HessianView& h, const Factor& factor);
 
 /// The Prepared of methods that round column by column.
 struct ColumnFeedback : Prepared {

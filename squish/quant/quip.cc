@@ -264,10 +264,12 @@ std::shared_ptr<const Prepared> prepare(const InputMoments& moments, const Spec&
   const linalg::Hadamard hadamard(n);
   hadamard.rotate_rows(rotated, signs, context.pool);
   hadamard.rotate_columns(rotated, signs, context.pool);
-  linalg::SymmetricMatrix h(n);
-  for (std::size_t i = 0; i < n; ++i) {
-    for (std::size_t j = 0; j < n; ++j) h(i, j) = 0.5 * (double{rotated(i, j)} + rotated(j, i));
+  for (std::size_t i = 0; i < n; ++i) {  // symmetric but for the order of its sums
+    for (std::size_t j = 0; j < i; ++j) {
+      rotated(i, j) = rotated(j, i) = 0.5f * (rotated(i, j) + rotated(j, i));
+    }
   }
+  const HessianView h(rotated);
   prepared->factor = factor_hessian(h, 8, spec.real("damp"));
   prepared->damping = prepared->factor.damping;
   prepared->diagonal_only = prepared->factor.diagonal_only;
