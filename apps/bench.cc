@@ -97,6 +97,7 @@ Subject open_subject(const Options& options, const evaluate::PassageOptions& pas
 struct MatrixStage {
   std::size_t height = 0, width = 0;  // of the matrix
   std::string caption;
+  bool source_quantized = false;
   std::vector<MatrixRow> rows;
 };
 
@@ -105,6 +106,7 @@ MatrixStage run_matrix_stage(const Options& options, ThreadPool& pool) {
   const std::size_t size = evaluate::preset_size(preset);
   Matrix weights;
   std::string source;
+  bool source_quantized = false;
   if (options.weights.empty()) {
     weights = evaluate::gaussian_matrix(options.rows > 0 ? options.rows : size,
                                         options.cols > 0 ? options.cols : size, options.sigma,
@@ -114,11 +116,13 @@ MatrixStage run_matrix_stage(const Options& options, ThreadPool& pool) {
     evaluate::NamedWeights named = evaluate::load_weights(options.weights, pool);
     weights = std::move(named.weights);
     source = printable(named.name);
+    source_quantized = named.source_quantized;
   }
   MatrixStage stage{
       weights.rows(),
       weights.cols(),
       fmt::format("{} x {}, {}; {} threads", weights.rows(), weights.cols(), source, pool.size()),
+      source_quantized,
       {}};
   const quant::EncodeContext context{.pool = pool, .seed = options.seed, .key = "benchmark"};
   const std::vector<quant::Spec> specs = specs_for(options, preset);
@@ -166,10 +170,12 @@ void run(const Options& options) {
   json["config"]["threads"] = pool.size();
   json["config"]["rows"] = stage1.height;
   json["config"]["cols"] = stage1.width;
+  json["config"]["source_quantized"] = stage1.source_quantized;
   if (subject && subject->passage) json["config"]["ctx"] = subject->passage->ctx();
   for (const MatrixRow& row : stage1.rows) json["stage1"].push_back(report::to_json(row));
   if (options.markdown) {
     fmt::print("{}\n\n{}", stage1.caption, report::matrix_table(stage1.rows));
+    if (stage1.source_quantized) fmt::print("{}", report::kQuantisedSource);
     std::fflush(stdout);
   }
   evaluate::ModelBench stage2;
@@ -234,6 +240,7 @@ void add_bench(CLI::App& app) {
       ->excludes(weights);
   command->add_option("--sigma", options->sigma, "Standard deviation of the synthetic weights")
       ->check(sigma_in_range)
+      ->excludes(weights)
       ->capture_default_str();
   command->add_option("--seed", options->seed, "Seed of the weights and of the methods")
       ->check(not_negative)

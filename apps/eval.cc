@@ -83,8 +83,10 @@ void run(const Options& options) {
   }
   const model::Transformer own = load(files, pool);
   measure_quality(own, reference ? &*reference : nullptr, passage, bench, pool);
+  Progress speed("generate", 1);
   bench.rows[0].result->throughput =
       evaluate::measure_throughput(own, kTpsTokens, host.read_bandwidth_gbs, pool);
+  speed.advance(1);
 
   fmt::print("{}", report::model_table(bench, &passage, files.source_quantized));
   if (options.output.empty()) return;

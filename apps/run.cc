@@ -75,7 +75,7 @@ void run(const Options& options) {
                          : "the model's vocabulary has no token for any character of the prompt");
   }
   if (limit > files.config.max_context || prompt.size() >= limit) {
-    fail_usage("a prompt of {} tokens in a context of {}: the model takes at most {}",
+    fail_usage("a prompt of {} tokens leaves none in a context of {}; the model takes at most {}",
                prompt.size(), limit, files.config.max_context);
   }
   const std::size_t tokens = std::min(options.tokens, limit - prompt.size());

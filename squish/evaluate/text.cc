@@ -56,7 +56,10 @@ std::filesystem::path find_shared(std::initializer_list<const char*> names) {
 std::filesystem::path find_test_text() {
   if (const std::filesystem::path data = environment("SQUISH_DATA"); !data.empty()) {
     if (const auto path = first_file({data, data / kTestFile}); !path.empty()) return path;
-    fail("SQUISH_DATA is {}, expected {} or a directory that holds it", data.string(), kTestFile);
+    fail(
+        "SQUISH_DATA is {}, expected {} or a directory that holds it; without SQUISH_DATA set, "
+        "scripts/fetch_text.sh gets it",
+        data.string(), kTestFile);
   }
   if (const auto path = find_shared({kTestFile}); !path.empty()) return path;
   fail(

@@ -9,6 +9,7 @@
 #include "squish/io/architecture.h"
 #include "squish/io/gguf.h"
 #include "squish/io/safetensors.h"
+#include "squish/quant/quantizer.h"
 
 namespace squish::evaluate {
 namespace {
@@ -55,7 +56,17 @@ NamedWeights load_weights(const std::string& where, ThreadPool& pool) {
   auto [file, name] = split_weights_path(where);
   const io::TensorTable table = read_table(file);
   if (name.empty()) name = only_matrix(table, file);
-  return {name, io::read_matrix(table.at(name), pool)};
+  for (const auto& [own, tensor] : table.tensors) {
+    if (!table.contains(name) && io::hf_name(own) == name) name = own;
+  }
+  const io::Tensor& tensor = table.at(name);
+  NamedWeights named{name, io::read_matrix(tensor, pool), io::is_quantized(tensor.type)};
+  try {
+    quant::check_weights(named.weights);
+  } catch (const Error& error) {
+    fail("{}: tensor '{}': {}", file, name, error.what());
+  }
+  return named;
 }
 
 }  // namespace squish::evaluate

@@ -17,6 +17,9 @@ inline constexpr const char* kFrequencyDivisors = "squish_rope_frequency_divisor
 /// config.json of a Hugging Face directory, as transformers 4 and 5 write it (hf_config.cc).
 Architecture read_hf_config(const std::filesystem::path& config_json);
 
+/// Hugging Face's name of a GGUF tensor ("blk.3.attn_q.weight"); what is not in the tables stays as
+/// it is, for check_architecture() to report.
+std::string hf_name(std::string_view gguf);
 /// The metadata and tensor names of a GGUF file (gguf_model.cc).
 Architecture read_gguf_architecture(const GgufFile& file);
 /// Marks the q and k rows that llama.cpp's converter interleaves, so that read_matrix() puts them

@@ -124,8 +124,12 @@ std::string_view translate(const std::array<NamePair, N>& names, std::string_vie
   return {};
 }
 
-/// "blk.3.attn_q.weight" -> "model.layers.3.self_attn.q_proj.weight"; names that are not in the
-/// tables stay as they are, for check_architecture() to report.
+bool is_query_or_key(std::string_view hf) {
+  return hf.find(".q_proj.") != hf.npos || hf.find(".k_proj.") != hf.npos;
+}
+
+}  // namespace
+
 std::string hf_name(std::string_view name) {
   const std::size_t dot = name.rfind('.');
   if (dot == name.npos) return std::string(name);
@@ -140,12 +144,6 @@ std::string hf_name(std::string_view name) {
   if (hf.empty()) return std::string(name);
   return fmt::format("model.layers.{}.{}{}", rest.substr(0, next), hf, suffix);
 }
-
-bool is_query_or_key(std::string_view hf) {
-  return hf.find(".q_proj.") != hf.npos || hf.find(".k_proj.") != hf.npos;
-}
-
-}  // namespace
 
 Architecture read_gguf_architecture(const GgufFile& file) {
   const std::string path = file.path.string();

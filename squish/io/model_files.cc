@@ -24,8 +24,6 @@ std::uint64_t total_bytes(const TensorTable& table) {
   return total;
 }
 
-bool is_quantized(DType type) { return block_size(type).elements > 1; }
-
 ModelFiles open_gguf(const fs::path& path) {
   const GgufFile file = read_gguf(path);
   const Architecture architecture = read_gguf_architecture(file);

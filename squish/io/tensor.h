@@ -40,6 +40,8 @@ struct BlockSize {
   std::size_t elements, bytes;
 };
 BlockSize block_size(DType type);
+/// Whether it is one of GGUF's blocks.
+inline bool is_quantized(DType type) { return block_size(type).elements > 1; }
 
 /// A quantised matrix as it lies in a checkpoint (checkpoint.h): io knows its sections as bytes.
 struct StoredSection {

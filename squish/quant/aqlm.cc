@@ -1,6 +1,6 @@
-// AQLM: additive quantisation of language models (Egiazarian et al. 2024, arXiv 2401.06118;
-// methods.md 3). g consecutive weights of a row are a
-// group, coded as the sum of one vector from each of m codebooks, times the scale of their row.
+// AQLM: additive quantisation of language models (Egiazarian et al. 2024, arXiv 2401.06118).
+// g consecutive weights of a row are a group, coded as the sum of one vector from each of m
+// codebooks, times the scale of their row.
 //
 // Stored, per matrix:
 //   q         for each row, starting on a byte: group by group, m indices of b bits, LSB first
@@ -167,7 +167,7 @@ Method aqlm_method() {
   return {
       .name = "aqlm",
       .summary = "sums of learned vectors along a row, a scale per row",
-      .source = "AQLM (arXiv 2401.06118); methods.md 3",
+      .source = "AQLM (arXiv 2401.06118)",
       .keys = {integer_key("m", 2, 1, 8, "codebooks"), integer_key("b", 8, 1, 16, "bits of a code"),
                integer_key("g", 8, 1, 32, "weights of a group, along the inputs"),
                integer_key("beam", 8, 1, 64,

@@ -1,6 +1,6 @@
 // INT2 to INT8: uniform scalar quantisation with one scale (and zero point) per group of g
 // consecutive inputs of a row; rounded to nearest, or by GPTQ (arXiv 2210.17323) where the inputs'
-// moments are known. methods.md 1.1 to 1.3.
+// moments are known.
 //
 // Stored, per matrix:
 //   q      codes of `bits` bits, LSB first, each row starting on a byte
@@ -11,7 +11,7 @@
 // Symmetric codes are offset binary: code c stands for c - 2^(bits-1); the scale is
 // max|w| / (2^(bits-1) - 1), so that both ends of the range are represented.
 // clip=mse: least squares for (scale, zero) given the codes and rounding given those, alternated
-// from several starting ranges; the best squared error is kept (methods.md 1.2). Calibrated, each
+// from several starting ranges; the best squared error is kept. Calibrated, each
 // weight's error counts with the energy of its input.
 // Sweeps of coordinate descent follow (in the manner of QuantEase, arXiv 2309.01885): all codes
 // again, each the best given the others, and with clip=mse every group's grid by least squares
@@ -417,7 +417,7 @@ Method int_method(unsigned bits) {
       .name = "int" + std::to_string(bits),
       .summary = "uniform grid of " + std::to_string(1u << bits) +
                  " levels, one scale per group, rounded to nearest",
-      .source = "the original Squish benchmark (INT4 nibble); methods.md 1",
+      .source = "the original Squish benchmark (INT4 nibble)",
       .keys = {choice_key("sym", {"0", "1"}, "1: symmetric about zero; 0: with a zero point"),
                integer_key("g", 64, 0, 1 << 20, "group size along a row; 0: the whole row"),
                choice_key("clip", {"none", "mse"},

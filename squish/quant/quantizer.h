@@ -114,8 +114,9 @@ std::shared_ptr<const Prepared> prepare(const InputMoments& moments, const Spec&
                                         ThreadPool& pool, std::uint64_t seed = 0,
                                         std::string_view input_key = "");
 
-/// Checks that the weights are finite, not too large and not empty (Error names the first bad
-/// element) and that `context.prepared` is for as many columns, encodes.
+/// Error that names the first bad element unless the weights are finite, not too large, not empty.
+void check_weights(ConstMatrixView weights);
+/// Checks the weights and that `context.prepared` is for as many columns, encodes.
 Packed quantize(ConstMatrixView weights, const Spec& spec, const EncodeContext& context);
 /// decode() into `out`, which must be packed.rows x packed.cols.
 void dequantize(const Packed& packed, MatrixView out, ThreadPool& pool);

@@ -1,6 +1,6 @@
 // QuIP# (arXiv 2402.04396): the matrix is rotated on both sides by random Hadamard transforms, so
 // that its entries look Gaussian whatever they were, and 8 consecutive entries of a rotated row
-// are rounded together to a point of a fixed lattice codebook. methods.md 4. Where the input's
+// are rounded together to a point of a fixed lattice codebook. Where the input's
 // moments are known: block LDLQ under the rotated moments, then sweeps of coordinate descent in
 // which a vector moves only where that lowers the loss under its own block of them (the reference
 // moves it always); else plain nearest point.

@@ -76,7 +76,7 @@ std::shared_ptr<const Prepared> prepare(const InputMoments& moments, const Spec&
   return method.prepare(moments, spec, {pool, seed, input_key});
 }
 
-Packed quantize(ConstMatrixView weights, const Spec& spec, const EncodeContext& context) {
+void check_weights(ConstMatrixView weights) {
   if (weights.rows == 0 || weights.cols == 0) {
     fail("a {} x {} matrix cannot be quantised: it is empty", weights.rows, weights.cols);
   }
@@ -90,6 +90,10 @@ Packed quantize(ConstMatrixView weights, const Spec& spec, const EncodeContext& 
       }
     }
   }
+}
+
+Packed quantize(ConstMatrixView weights, const Spec& spec, const EncodeContext& context) {
+  check_weights(weights);
   if (context.prepared != nullptr && context.prepared->inputs != weights.cols) {
     fail("a {} x {} matrix cannot be quantised with the moments of {} inputs", weights.rows,
          weights.cols, context.prepared->inputs);

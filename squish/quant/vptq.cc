@@ -1,6 +1,6 @@
-// VPTQ: vector post-training quantisation (Liu et al. 2024, arXiv 2409.17066; methods.md 2).
-// v consecutive weights of one column are a vector, coded
-// as a main centroid plus a residual centroid and multiplied by the scale of their column.
+// VPTQ: vector post-training quantisation (Liu et al. 2024, arXiv 2409.17066).
+// v consecutive weights of one column are a vector, coded as a main centroid plus a residual
+// centroid and multiplied by the scale of their column.
 //
 // Stored, per matrix:
 //   q         for each block of v rows, starting on a byte: one code a column, main index in the
@@ -268,7 +268,7 @@ Method vptq_method() {
   return {
       .name = "vptq",
       .summary = "learned vectors down a column, main and residual codebook, a scale per column",
-      .source = "VPTQ (arXiv 2409.17066); methods.md 2",
+      .source = "VPTQ (arXiv 2409.17066)",
       .keys = {integer_key("v", 8, 1, 16, "vector length, along the outputs"),
                integer_key("k", 256, 2, 65536, "main centroids, a power of two"),
                integer_key("r", 16, 1, 65536, "residual centroids, a power of two; 1: none"),

@@ -148,10 +148,7 @@ std::string model_table(const evaluate::ModelBench& bench, const evaluate::Passa
         "and GB/s are those of f32 weights, until fused kernels exist.\n";
   }
   if (source_quantized) {
-    text +=
-        "\nThe source is itself quantised: it was decoded and counts as uncompressed. Affine 4-bit "
-        "grids look better on it than they are; no claim is made here against affine types of 4.5 "
-        "bits or more.\n";
+    text += kQuantisedSource;
   }
   return text + failures<evaluate::ModelResult>(bench.rows);
 }

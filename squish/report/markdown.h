@@ -16,6 +16,12 @@ namespace squish::report {
 std::string markdown_table(const std::vector<std::string>& titles,
                            const std::vector<std::vector<std::string>>& rows);
 
+/// What belongs below every table whose source was itself quantised (metrics.md, 'On a model').
+inline constexpr std::string_view kQuantisedSource =
+    "\nThe source is itself quantised: it was decoded and counts as uncompressed. Affine 4-bit "
+    "grids look better on it than they are; no claim is made here against affine types of 4.5 "
+    "bits or more.\n";
+
 /// The table of stage 1. Below it, one line for each row that failed.
 std::string matrix_table(std::span<const evaluate::Row<evaluate::MatrixResult>> rows);
 

@@ -1,5 +1,6 @@
 // The figures that the README and the issue claim for the program as a user runs it: the presets of
 // `squish bench`, and SmolLM2's perplexity beside llama.cpp's.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <chrono>
@@ -70,12 +71,25 @@ TEST_F(Claims, HighFidelityBands) {
                                    {"vptq:v=8,k=256,r=16", {7.15, 7.8}}});
 }
 
+fs::path smollm2() {
+  const char* cache = std::getenv("XDG_CACHE_HOME");
+  return (cache != nullptr ? fs::path(cache) : fs::path(getenv("HOME")) / ".cache") /
+         "squish/models/SmolLM2-135M-Instruct.Q4_1.gguf";
+}
+
+TEST_F(Claims, AGgufTensorIsReadByEitherNameAndSaidToBeQuantised) {
+  if (!fs::exists(smollm2())) GTEST_SKIP() << smollm2() << " is missing";
+  for (const char* const name : {"blk.0.attn_k.weight", "model.layers.0.self_attn.k_proj.weight"}) {
+    const Outcome outcome = squish({"bench", "--weights", smollm2().string() + ":" + name,
+                                    "--methods", "int4", "--markdown", "--output", "r.json"});
+    ASSERT_EQ(outcome.code, 0) << outcome.err;
+    EXPECT_THAT(outcome.out, ::testing::HasSubstr("source is itself quantised"));
+  }
+}
+
 // llama.cpp (ik_llama.cpp 8337e4cd3) on the same model, text, protocol and windows: 23.5850.
 TEST_F(Claims, PerplexityOfSmolLM2IsLlamaCpps) {
-  const char* cache = std::getenv("XDG_CACHE_HOME");
-  const fs::path model =
-      (cache != nullptr ? fs::path(cache) : fs::path(getenv("HOME")) / ".cache") /
-      "squish/models/SmolLM2-135M-Instruct.Q4_1.gguf";
+  const fs::path model = smollm2();
   if (!fs::exists(model)) GTEST_SKIP() << model << " is missing; scripts/fetch_model.sh gets it";
   const Outcome probe = squish({"eval", model.string(), "--ctx", "16", "--ppl-tokens", "16"});
   if (probe.code != 0) GTEST_SKIP() << probe.err;  // no WikiText-2 on this machine

@@ -29,5 +29,14 @@ TEST(LoadWeights, TakesTheTensorThatIsNamed) {
               ThrowsMessage<Error>(HasSubstr("/nonexistent.gguf")));
 }
 
+TEST(LoadWeights, NamesTheFirstWeightThatIsNotFinite) {
+  ThreadPool pool(1);
+  const test::TinyModel directory(1, std::nanf(""));
+  const std::string file = (directory.path() / "model.safetensors").string();
+  EXPECT_THAT([&] { load_weights(file + ":model.layers.1.mlp.down_proj.weight", pool); },
+              ThrowsMessage<Error>(AllOf(HasSubstr(file), HasSubstr("layers.1.mlp.down_proj"),
+                                         HasSubstr("weight (0, 0) is nan"))));
+}
+
 }  // namespace
 }  // namespace squish::evaluate

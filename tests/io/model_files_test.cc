@@ -128,6 +128,7 @@ TEST(MarkInterleavedRows, LetsOneTensorBeReadInModelOrder) {
       const Matrix read = read_matrix(file.table.at(gguf), pool);
       const std::vector<float> values(read.data(), read.data() + read.size());
       EXPECT_EQ(values, model.weights.at(hf).values) << family << " " << gguf;
+      EXPECT_EQ(hf_name(gguf), hf);
     }
   }
 }
