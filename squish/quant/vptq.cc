@@ -25,7 +25,8 @@
 // fed into the columns still to be coded. The error counts as it is in W, whatever a column's scale
 // (the authors' code feeds back errors in units of the scales). Further passes refit codebooks and
 // scales to what the columns were when they were coded, under the weights D_jj that the loss has in
-// these (H = L D L'), and code all again; the pass of least loss is kept.
+// these (H = L D L'), and code all again; the pass of least loss is kept. Then sweeps of coordinate
+// descent code each column as is best given all others.
 // Outlier columns and several codebooks a matrix are not built yet.
 #include <algorithm>
 #include <bit>
@@ -73,7 +74,67 @@ void check(const Spec& spec) {
 
 std::shared_ptr<const Prepared> prepare(const InputMoments& moments, const Spec& spec,
                                         const PrepareContext& /*context*/) {
-  return prepare_columns(moments.second, spec.real("damp"), spec.word("order") == "act");
+  return prepare_columns(moments.second, spec.real("damp"), spec.word("order") == "act",
+                         spec.integer("sweeps") > 0);
+}
+
+/// Codes some rows of a column; `out` becomes what they are coded as.
+void code_column(const CodeSearch& search, const Layout& layout, std::size_t first_row,
+                 std::size_t col, bool restart, ConstMatrixView target, AdditiveCode& code,
+                 MatrixView out) {
+  const std::size_t dim = layout.dim, books = code.books.size();
+  const std::size_t vectors = (target.rows + dim - 1) / dim;
+  const float scale = code.scales[col];
+  VectorSet set;
+  set.dim = dim;
+  set.short_dim = target.rows % dim;
+  set.short_begin = target.rows / dim;
+  set.values.resize(vectors * dim);
+  set.weights.resize(vectors);
+  for (std::size_t i = 0; i < target.rows; ++i) {
+    set.values[i] = scale > 0 ? target(i, 0) / scale : 0.0f;
+  }
+  const auto codes = [&](std::size_t v) {
+    return code.codes.begin() + ((first_row / dim + v) * layout.cols + col) * books;
+  };
+  Codes found(vectors * books);
+  for (std::size_t v = 0; v < vectors; ++v) {
+    std::copy_n(codes(v), books, found.begin() + v * books);
+  }
+  search.search(set, 0, vectors, restart, found);
+  for (std::size_t v = 0; v < vectors; ++v) {
+    std::copy_n(found.begin() + v * books, books, codes(v));
+    for (std::size_t d = 0; d < set.width(v); ++d) {
+      float sum = 0;
+      for (std::size_t m = 0; m < books; ++m) sum += code.books[m][found[v * books + m]][d];
+      out(v * dim + d, 0) = scale * sum;
+    }
+  }
+}
+
+/// Sweeps of coordinate descent over the columns: each is coded again, the best given the others.
+void descend_columns(ConstMatrixView weights, const Layout& layout, const Descent& descent,
+                     std::size_t beam, std::int64_t sweeps, AdditiveCode& code, ThreadPool& pool) {
+  const std::size_t dim = layout.dim, books = code.books.size();
+  const CodeSearch search(code.books, dim, layout.rows % dim, beam);
+  Matrix rounded(layout.rows, layout.cols);
+  for (std::size_t i = 0; i < layout.rows; ++i) {
+    for (std::size_t j = 0; j < layout.cols; ++j) {
+      const auto codes = code.codes.begin() + (i / dim * layout.cols + j) * books;
+      float sum = 0;
+      for (std::size_t m = 0; m < books; ++m) sum += code.books[m][codes[m]][i % dim];
+      rounded(i, j) = code.scales[j] * sum;
+    }
+  }
+  BlockRounding rounding;
+  rounding.row_multiple = dim;
+  rounding.round = [&](std::size_t first_row, std::size_t col, ConstMatrixView target,
+                       MatrixView out) {
+    code_column(search, layout, first_row, col, false, target, code, out);
+  };
+  for (std::int64_t sweep = 0; sweep < sweeps; ++sweep) {
+    descend(weights, descent, rounding, rounded, pool);
+  }
 }
 
 /// Codes the columns in the order of the feedback's factor, from the last to the first, with the
@@ -81,36 +142,15 @@ std::shared_ptr<const Prepared> prepare(const InputMoments& moments, const Spec&
 /// Returns the loss tr((W - What) (H + damping) (W - What)').
 double code_columns(ConstMatrixView weights, const Layout& layout, const Factor& factor,
                     std::size_t beam, AdditiveCode& code, Matrix& targets, ThreadPool& pool) {
-  const std::size_t dim = layout.dim, books = code.books.size();
+  const std::size_t dim = layout.dim;
   const CodeSearch search(code.books, dim, layout.rows % dim, beam);
   Matrix rounded(layout.rows, layout.cols);
   BlockRounding rounding;
   rounding.row_multiple = dim;
   rounding.round = [&](std::size_t first_row, std::size_t col, ConstMatrixView target,
                        MatrixView out) {
-    const std::size_t vectors = (target.rows + dim - 1) / dim;
-    const float scale = code.scales[col];
-    VectorSet set;
-    set.dim = dim;
-    set.short_dim = target.rows % dim;
-    set.short_begin = target.rows / dim;
-    set.values.resize(vectors * dim);
-    set.weights.resize(vectors);
-    for (std::size_t i = 0; i < target.rows; ++i) {
-      targets(first_row + i, col) = target(i, 0);
-      set.values[i] = scale > 0 ? target(i, 0) / scale : 0.0f;
-    }
-    Codes found(vectors * books);
-    search.search(set, 0, vectors, true, found);
-    for (std::size_t v = 0; v < vectors; ++v) {
-      std::copy_n(found.begin() + v * books, books,
-                  code.codes.begin() + ((first_row / dim + v) * layout.cols + col) * books);
-      for (std::size_t d = 0; d < set.width(v); ++d) {
-        float sum = 0;
-        for (std::size_t m = 0; m < books; ++m) sum += code.books[m][found[v * books + m]][d];
-        out(v * dim + d, 0) = scale * sum;
-      }
-    }
+    for (std::size_t i = 0; i < target.rows; ++i) targets(first_row + i, col) = target(i, 0);
+    code_column(search, layout, first_row, col, true, target, code, out);
   };
   ldlq(weights, factor, rounding, rounded, pool);
   std::vector<double> losses(layout.rows);
@@ -135,7 +175,7 @@ std::vector<T> reordered(const std::vector<T>& from, const std::vector<std::uint
 
 AdditiveCode encode_with_feedback(ConstMatrixView weights, const Layout& layout,
                                   AdditiveOptions options, const ColumnFeedback& feedback,
-                                  const EncodeContext& context) {
+                                  std::int64_t sweeps, const EncodeContext& context) {
   const Factor& factor = feedback.factor;
   std::vector<std::uint32_t> order = feedback.order;  // as the factor has the columns
   if (order.empty()) {
@@ -181,6 +221,9 @@ AdditiveCode encode_with_feedback(ConstMatrixView weights, const Layout& layout,
                   code.codes.begin() + (block * layout.cols + order[j]) * books);
     }
   }
+  if (feedback.descent.coupling.size() != 0) {
+    descend_columns(weights, layout, feedback.descent, options.beam, sweeps, code, context.pool);
+  }
   for (std::size_t m = 0; m < books; ++m) {
     code.books[m].size = options.sizes[m];
     code.books[m].values.resize(options.sizes[m] * layout.dim);
@@ -197,11 +240,11 @@ Packed encode(ConstMatrixView weights, const Spec& spec, const EncodeContext& co
   options.rounds = static_cast<int>(spec.integer("refine"));
   options.beam = options.rounds > 0 ? kBeam : 1;
   options.tolerance = kTolerance;
-  const AdditiveCode code =
-      context.prepared == nullptr
-          ? additive_encode(weights, layout, options, context)
-          : encode_with_feedback(weights, layout, options,
-                                 prepared_as<ColumnFeedback>(context, spec), context);
+  const AdditiveCode code = context.prepared == nullptr
+                                ? additive_encode(weights, layout, options, context)
+                                : encode_with_feedback(weights, layout, options,
+                                                       prepared_as<ColumnFeedback>(context, spec),
+                                                       spec.integer("sweeps"), context);
 
   const std::size_t books = options.sizes.size();
   Bytes q(layout.blocks() * layout.block_bytes()), scale(4 * layout.cols);
@@ -279,7 +322,9 @@ Method vptq_method() {
                choice_key("order", {"none", "act"},
                           "calibrated: columns as they come, or those of most energy first"),
                real_key("damp", "0.01", 0, 10,
-                        "calibrated: added to H's diagonal, relative to its mean")},
+                        "calibrated: added to H's diagonal, relative to its mean"),
+               integer_key("sweeps", 3, 0, 1000,
+                           "calibrated: sweeps of coordinate descent over the columns at the end")},
       .check = check,
       .nominal_bpw = nominal_bpw,
       .prepare = prepare,

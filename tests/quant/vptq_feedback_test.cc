@@ -33,6 +33,18 @@ TEST(VptqWithFeedback, FurtherPassesHelp) {
   EXPECT_LT(many, 0.97 * once);
 }
 
+TEST(VptqWithFeedback, SweepsHelp) {
+  const Matrix w = gaussian(70, 200, 1);
+  const InputMoments moments = correlated(200);
+  for (const std::string spec : {"vptq:v=8,k=16,r=4,damp=0", "vptq:v=6,k=64,r=1,damp=0"}) {
+    const double before = loss(w, encode(w, spec + ",sweeps=0", moments), moments);
+    const double once = loss(w, encode(w, spec + ",sweeps=1", moments), moments);
+    const double thrice = loss(w, encode(w, spec, moments), moments);
+    EXPECT_LT(once, 0.97 * before) << spec;
+    EXPECT_LT(thrice, once) << spec;
+  }
+}
+
 TEST(VptqWithFeedback, IsAsGoodAsWithoutWhereInputsAreAlike) {
   const Matrix w = gaussian(256, 256, 6);
   const char* const spec = "vptq:v=8,k=256,r=16";
