@@ -209,5 +209,74 @@ TEST_F(Checkpoint, NoByteOfAHeaderMayChangeUnnoticed) {
   }
 }
 
+/// A GGUF file becomes a checkpoint that stands alone: config, row order and block types.
+TEST(CheckpointOfGguf, HoldsTheSameModel) {
+  ThreadPool pool(2);
+  for (const std::string family : {"llama", "qwen2", "qwen3"}) {
+    SCOPED_TRACE(family);
+    const TemporaryDirectory directory, out;
+    const TinyModel tiny(family);
+    GgufWriter writer = tiny.gguf_metadata();
+    const bool divided = family == "llama";
+    if (divided) writer.tensor("rope_freqs.weight", {3}, 0, floats_as_bytes({1, 0.1f, 7.3f}));
+    if (!divided) {
+      writer.text(family + ".rope.scaling.type", "yarn").f32(family + ".rope.scaling.factor", 4);
+    }
+    if (family == "qwen3") writer.u32(family + ".attention.sliding_window", 5);
+    const ModelFiles source =
+        open_model(directory.write("m.gguf", tiny.add_gguf_tensors(writer).build()));
+    std::vector<Tensor> kept;
+    for (const auto& [name, tensor] : source.table.tensors) kept.push_back(tensor);
+    write_checkpoint_file(out.path() / checkpoint_file_name(0, 1), kept);
+    write_checkpoint_config(source, out.path());
+    write_manifest({}, 1, out.path());
+
+    const ModelFiles files = open_model(out.path());
+    EXPECT_EQ(files.table.tensors.size(), tiny.weights.size());
+    for (const auto& [name, w] : tiny.weights) {
+      const Matrix matrix = read_matrix(files.table.at(name), pool);
+      EXPECT_EQ(std::vector<float>(matrix.data(), matrix.data() + matrix.size()), w.values) << name;
+      EXPECT_EQ(files.table.at(name).interleaved_head_rows, 0u);
+    }
+    const ModelConfig &a = source.config, &b = files.config;
+    EXPECT_EQ(a.family, b.family);
+    EXPECT_EQ(a.vocab, b.vocab);
+    EXPECT_EQ(a.hidden, b.hidden);
+    EXPECT_EQ(a.intermediate, b.intermediate);
+    EXPECT_EQ(a.layers, b.layers);
+    EXPECT_EQ(a.heads, b.heads);
+    EXPECT_EQ(a.kv_heads, b.kv_heads);
+    EXPECT_EQ(a.head_dim, b.head_dim);
+    EXPECT_EQ(a.max_context, b.max_context);
+    EXPECT_EQ(a.norm_eps, b.norm_eps);
+    EXPECT_EQ(a.tied_embeddings, b.tied_embeddings);
+    EXPECT_EQ(a.sliding_window, b.sliding_window);
+    EXPECT_EQ(a.rope.theta, b.rope.theta);
+    EXPECT_EQ(a.rope.scaling, b.rope.scaling);
+    EXPECT_EQ(a.rope.factor, b.rope.factor);
+    if (!divided) EXPECT_EQ(a.rope.original_context, b.rope.original_context);
+    EXPECT_EQ(a.rope.attention_factor, b.rope.attention_factor);
+    EXPECT_EQ(a.rope.frequency_divisors, b.rope.frequency_divisors);
+  }
+}
+
+TEST(CheckpointOfGguf, KeepsBlocks) {
+  ThreadPool pool(2);
+  const TemporaryDirectory out;
+  std::vector<std::byte> blocks(6 * 34);
+  for (std::size_t i = 0; i < blocks.size(); ++i) blocks[i] = static_cast<std::byte>(i % 60);
+  Tensor tensor{"w", DType::Q8_0, {6, 32}, blocks};
+  tensor.interleaved_head_rows = 6;
+  const auto path = out.path() / "w.safetensors";
+  write_checkpoint_file(path, {&tensor, 1});
+  TensorTable table;
+  read_checkpoint_file(path, table);
+  EXPECT_EQ(table.at("w").type, DType::Q8_0);
+  EXPECT_EQ(table.at("w").stored_bytes(), blocks.size());
+  const Matrix expected = read_matrix(tensor, pool), own = read_matrix(table.at("w"), pool);
+  EXPECT_EQ(std::vector<float>(own.data(), own.data() + own.size()),
+            std::vector<float>(expected.data(), expected.data() + expected.size()));
+}
+
 }  // namespace
 }  // namespace squish::io
