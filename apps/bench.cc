@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <iterator>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -16,6 +17,7 @@
 #include "squish/evaluate/model_bench.h"
 #include "squish/evaluate/presets.h"
 #include "squish/evaluate/weights.h"
+#include "squish/io/digest.h"
 #include "squish/report/json.h"
 #include "squish/report/markdown.h"
 
@@ -28,7 +30,7 @@ struct Options {
   Machine machine;
   TextFlags text;
   bool dry_run = false, markdown = false;
-  std::string model, weights, methods, preset = "fast";
+  std::string model, weights, calibration, methods, preset = "fast";
   std::string output = "dev/results/quant_2bit_comparison.json";
   std::size_t tps_tokens = 128;
   std::size_t rows = 0, cols = 0;  // 0: the preset's
@@ -58,6 +60,7 @@ report::Json config_json(const Options& options) {
           {"preset", options.preset},
           {"methods", options.methods},
           {"weights", options.weights},
+          {"calib", options.calibration},
           {"rows", options.rows},
           {"cols", options.cols},
           {"sigma", options.sigma},
@@ -71,14 +74,21 @@ std::vector<quant::Spec> specs_for(const Options& options, evaluate::Preset pres
                                  : evaluate::parse_specs(options.methods);
 }
 
-/// A model, and the text cut for it where there is one.
+/// A model, and the text cut for it and the calibration where there is one.
 struct Subject {
   io::ModelFiles files;
   std::optional<evaluate::Passage> passage;
+  std::optional<io::Calibration> calibration;
+  std::size_t shared_lines = 0;  // of the calibration's text and the passage's
 };
 
-Subject open_subject(const Options& options, const evaluate::PassageOptions& passage) {
-  Subject subject{.files = io::open_model(options.model), .passage = {}};
+Subject open_subject(const Options& options, const evaluate::PassageOptions& passage,
+                     ThreadPool& pool) {
+  Subject subject{.files = io::open_model(options.model), .passage = {}, .calibration = {}};
+  if (!options.calibration.empty()) {
+    subject.calibration = io::read_calibration(options.calibration);
+    io::check_calibration(*subject.calibration, io::model_digest(subject.files, pool));
+  }
   std::optional<evaluate::Text> text;
   try {
     text = evaluate::load_text(options.text.data);
@@ -90,6 +100,12 @@ Subject open_subject(const Options& options, const evaluate::PassageOptions& pas
     check_output(options.output, {text->path.string()});
     subject.passage = evaluate::cut_passage(*text, model::Tokenizer(subject.files.tokenizer),
                                             subject.files.config.max_context, passage);
+    if (subject.calibration) {
+      std::vector<std::uint64_t> shared;
+      std::ranges::set_intersection(subject.calibration->text_lines,
+                                    evaluate::line_hashes(text->raw), std::back_inserter(shared));
+      subject.shared_lines = shared.size();
+    }
   }
   return subject;
 }
@@ -140,6 +156,20 @@ MatrixStage run_matrix_stage(const Options& options, ThreadPool& pool) {
   return stage;
 }
 
+void print_calibration(const Subject& subject) {
+  for (const auto& run : subject.calibration->source.runs) {
+    fmt::print("\nCalibrated on {} tokens of {} ({}, text {}).\n", run.tokens, printable(run.text),
+               printable(run.protocol), printable(run.text_sha256));
+  }
+  if (subject.shared_lines > 0) {
+    fmt::print(
+        "\nTHE CALIBRATION HAS SEEN THIS TEXT: they share {} lines, and calibrated rows look "
+        "better "
+        "than they are.\n",
+        subject.shared_lines);
+  }
+}
+
 template <class Rows>
 std::size_t failures(const Rows& rows) {
   return static_cast<std::size_t>(
@@ -148,6 +178,12 @@ std::size_t failures(const Rows& rows) {
 
 void run(const Options& options) {
   // All that can be wrong with the request or its files is found before anything is measured.
+  if (!options.calibration.empty() && (options.model.empty() || options.dry_run)) {
+    fail_usage(
+        "--calib {}: a calibration is for stage 2, which needs --model-dir and runs without "
+        "--dry-run",
+        options.calibration);
+  }
   options.machine.choose_isa();
   specs_for(options, evaluate::parse_preset(options.preset));
   std::optional<Subject> subject;
@@ -156,7 +192,7 @@ void run(const Options& options) {
                                 options.text.data});
   ThreadPool pool(options.machine.threads);
   if (!options.model.empty() && !options.dry_run) {
-    subject = open_subject(options, passage_options);
+    subject = open_subject(options, passage_options, pool);
     evaluate::check_weights(subject->files, pool);
   }
   evaluate::Host host = evaluate::describe_host(pool);
@@ -181,19 +217,25 @@ void run(const Options& options) {
   evaluate::ModelBench stage2;
   if (subject) {
     const evaluate::Passage* const passage = subject->passage ? &*subject->passage : nullptr;
-    stage2 = evaluate::bench_model(subject->files, passage,
-                                   {.specs = specs_for(options, evaluate::Preset::high_fidelity),
-                                    .seed = options.seed,
-                                    .tps_tokens = options.tps_tokens,
-                                    .read_bandwidth_gbs = host.read_bandwidth_gbs},
-                                   pool);
+    stage2 = evaluate::bench_model(
+        subject->files, passage,
+        {.specs = specs_for(options, evaluate::Preset::high_fidelity),
+         .calibration = subject->calibration ? &*subject->calibration : nullptr,
+         .seed = options.seed,
+         .tps_tokens = options.tps_tokens,
+         .read_bandwidth_gbs = host.read_bandwidth_gbs},
+        pool);
     json["model"] = report::to_json(subject->files);
+    if (subject->calibration) {
+      json["calibration"] = report::to_json(*subject->calibration, subject->shared_lines);
+    }
     if (stage2.noise) json["noise_floor"] = report::to_json(*stage2.noise);
     for (const auto& row : stage2.rows) json["stage2"].push_back(report::to_json(row, passage));
     if (options.markdown) {
       fmt::print("\n{}; {} threads\n\n{}", printable(subject->files.path.filename().string()),
                  pool.size(),
                  report::model_table(stage2, passage, subject->files.source_quantized));
+      if (subject->calibration) print_calibration(*subject);
     }
   }
   write_atomically(options.output, report::to_text(json));
@@ -232,6 +274,11 @@ void add_bench(CLI::App& app) {
           ->add_option("--weights", options->weights,
                        "FILE[:TENSOR] of a safetensors or GGUF file: stage 1 on this matrix")
           ->check(not_empty);
+  command
+      ->add_option("--calib", options->calibration,
+                   "A calibration of the model (squish calibrate): stage 2 then compares every "
+                   "method calibrated and not")
+      ->check(not_empty);
   command->add_option("--rows", options->rows, "Output features of the synthetic matrix")
       ->check(CLI::Range(1, 1 << 20))
       ->excludes(weights);

@@ -22,7 +22,9 @@ class ModelBencher {
   ModelBench run() {
     bench_.rows.push_back(uncompressed_row(files_, options_.seed));
     for (const quant::Spec& spec : options_.specs) {
-      bench_.rows.push_back(make_row<ModelResult>(spec, options_.seed));
+      add_row(spec, false);
+      const bool takes_moments = quant::find_method(spec.method()).prepare != nullptr;
+      if (options_.calibration != nullptr && takes_moments) add_row(spec, true);
     }
     packed_.resize(bench_.rows.size());
     compress();
@@ -32,7 +34,7 @@ class ModelBencher {
       if (passage_ != nullptr) measure_quality(reference, shared);
       run_step(bench_.rows[0], [&] { measure_speed(bench_.rows[0], reference); });
     }
-    Progress progress("generate", static_cast<double>(options_.specs.size()), options_.quiet);
+    Progress progress("generate", static_cast<double>(specs_.size()), options_.quiet);
     for (std::size_t i = 1; i < bench_.rows.size(); ++i) {
       progress.advance(0, bench_.rows[i].spec);
       run_step(bench_.rows[i], [&] {
@@ -48,18 +50,27 @@ class ModelBencher {
   }
 
  private:
+  void add_row(const quant::Spec& spec, bool calibrated) {
+    bench_.rows.push_back(make_row<ModelResult>(spec, options_.seed));
+    bench_.rows.back().calibrated = calibrated;
+    specs_.push_back(spec);
+  }
+
   void compress() {
     std::size_t weights = 0;
     for (const std::string& name : io::linear_names(files_.config)) {
       weights += files_.table.at(name).elements();
     }
     for (std::size_t i = 1; i < bench_.rows.size(); ++i) {
-      const quant::Spec& spec = options_.specs[i - 1];
-      Progress progress("quantize " + spec.asked(), static_cast<double>(weights), options_.quiet);
+      const quant::Spec& spec = specs_[i - 1];
+      const bool calibrated = bench_.rows[i].calibrated;
+      Progress progress("quantize " + spec.asked() + (calibrated ? " calibrated" : ""),
+                        static_cast<double>(weights), options_.quiet);
       run_step(bench_.rows[i], [&] {
         reset_peak_rss();
         const auto start = std::chrono::steady_clock::now();
-        packed_[i] = compress::compress_model(files_, spec, options_.seed, pool_,
+        packed_[i] = compress::compress_model(files_, spec, options_.seed,
+                                              calibrated ? options_.calibration : nullptr, pool_,
                                               [&](const std::string& name, std::size_t done) {
                                                 progress.advance(static_cast<double>(done), name);
                                               });
@@ -123,6 +134,7 @@ class ModelBencher {
   const ModelBenchOptions& options_;
   ThreadPool& pool_;
   ModelBench bench_;
+  std::vector<quant::Spec> specs_;             // of the rows after the first
   std::vector<compress::PackedModel> packed_;  // by row
 };
 

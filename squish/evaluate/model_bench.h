@@ -31,6 +31,9 @@ struct ModelBench {
 
 struct ModelBenchOptions {
   std::vector<quant::Spec> specs;
+  /// Of this model, or null. With one, each method that makes use of it has a row calibrated after
+  /// its row uncalibrated.
+  const io::Calibration* calibration = nullptr;
   std::uint64_t seed = 0;
   std::size_t tps_tokens = 128;
   double read_bandwidth_gbs = 0;

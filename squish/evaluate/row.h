@@ -15,6 +15,7 @@ template <class Result>
 struct Row {
   std::string method, spec, spec_full;
   std::uint64_t seed = 0;
+  bool calibrated = false;  ///< the method was given the moments of the weights' inputs
   std::string status = "ok";
   std::optional<Result> result = {};
 

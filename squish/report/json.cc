@@ -66,6 +66,7 @@ Json to_json(const evaluate::Divergence& divergence) {
 
 Json to_json(const evaluate::Row<evaluate::ModelResult>& row, const evaluate::Passage* passage) {
   Json json = row_head(row);
+  json["calibrated"] = row.calibrated;
   if (!row.result) return json;
   const evaluate::ModelResult& result = *row.result;
   json["bpw_linear"] = result.storage.bpw_linear;
@@ -101,6 +102,23 @@ Json to_json(const io::ModelFiles& files) {
           {"container", files.container},
           {"architecture", files.config.architecture},
           {"source_quantized", files.source_quantized}};
+}
+
+Json to_json(const io::Calibration& calibration, std::size_t shared_lines) {
+  Json runs = Json::array();
+  for (const auto& run : calibration.source.runs) {
+    runs.push_back({{"text", run.text},
+                    {"text_sha256", run.text_sha256},
+                    {"tokens_sha256", run.tokens_sha256},
+                    {"protocol", run.protocol},
+                    {"tokens", run.tokens},
+                    {"made_by", run.made_by}});
+  }
+  return {{"path", calibration.path.string()},
+          {"digest", calibration.digest},
+          {"model_sha256", calibration.source.model_sha256},
+          {"runs", runs},
+          {"lines_shared_with_ppl_data", shared_lines}};
 }
 
 Json program_json() {

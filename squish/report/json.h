@@ -21,6 +21,8 @@ Json to_json(const evaluate::Row<evaluate::MatrixResult>& row);
 Json to_json(const evaluate::Row<evaluate::ModelResult>& row, const evaluate::Passage* passage);
 Json to_json(const evaluate::Divergence& divergence);
 Json to_json(const io::ModelFiles& files);
+/// `shared_lines`: how many lines its text has in common with the text for evaluation.
+Json to_json(const io::Calibration& calibration, std::size_t shared_lines);
 
 /// {version, commit, compiler}.
 Json program_json();

@@ -125,7 +125,7 @@ std::string model_table(const evaluate::ModelBench& bench, const evaluate::Passa
   std::vector<std::vector<std::string>> lines;
   for (const auto& row : bench.rows) {
     std::vector<std::string> line(titles.size(), kMissing);
-    line[0] = row.spec;
+    line[0] = row.calibrated ? row.spec + " calibrated" : row.spec;
     if (row.result) fill(line, *row.result);
     lines.push_back(std::move(line));
   }

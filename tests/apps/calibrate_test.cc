@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <signal.h>
 
+#include <nlohmann/json.hpp>
 #include <thread>
 
 #include "tests/apps/run_squish.h"
@@ -16,7 +17,8 @@ class Calibrate : public Program {
  protected:
   Calibrate() {
     std::string words;
-    for (int i = 0; i < 400; ++i) words += " line " + std::to_string(i * 7919) + " of a text\n";
+    for (int i = 0; i < 400; ++i)
+      words += " line " + std::to_string(i * 7919) + " of a text with lines that are told apart\n";
     std::ofstream(model_.path() / "text") << words;
   }
   std::string model() const { return model_.path().string(); }
@@ -109,6 +111,41 @@ TEST_F(Calibrate, MergesTextsAndHasAHeldOutPart) {
   EXPECT_THAT(twice.err, HasSubstr("same text"));
 }
 
+TEST_F(Calibrate, BenchComparesEveryMethodCalibratedAndNot) {
+  ASSERT_EQ(squish(command("a")).code, 0);
+  const std::vector<std::string> bench = {
+      "bench",        "--model-dir", model(),        "--methods", "int3:g=16",
+      "--ppl-tokens", "300",         "--tps-tokens", "4",         "--markdown",
+      "--output",     "r.json",      "--calib",      "a",         "--ppl-data"};
+  std::vector<std::string> words = bench;
+  words.push_back(text());
+  const Outcome seen = squish(words);
+  ASSERT_EQ(seen.code, 0) << seen.err;
+  EXPECT_THAT(seen.out, HasSubstr("int3:g=16 calibrated"));
+  EXPECT_THAT(seen.out, HasSubstr("THE CALIBRATION HAS SEEN THIS TEXT"));
+  const auto json = nlohmann::json::parse(bytes("r.json"));
+  ASSERT_EQ(json["stage2"].size(), 3u);
+  EXPECT_EQ(json["stage2"][1]["calibrated"], false);
+  EXPECT_EQ(json["stage2"][2]["calibrated"], true);
+  EXPECT_EQ(json["stage2"][1]["spec_full"], json["stage2"][2]["spec_full"]);
+  EXPECT_NE(json["stage2"][1]["nll"], json["stage2"][2]["nll"]);
+  EXPECT_GT(json["calibration"]["lines_shared_with_ppl_data"], 0);
+  EXPECT_EQ(json["calibration"]["runs"][0]["tokens"], 2400);
+
+  std::ofstream(directory() / "other") << std::string(400, 'x') << "\n";
+  words = bench;
+  words.push_back("other");
+  const Outcome unseen = squish(words);
+  ASSERT_EQ(unseen.code, 0) << unseen.err;
+  EXPECT_THAT(unseen.out, ::testing::Not(HasSubstr("HAS SEEN THIS TEXT")));
+
+  const TinyModel another(2);
+  words[2] = another.path().string();
+  const Outcome refused = squish(words);
+  EXPECT_EQ(refused.code, 1);
+  EXPECT_THAT(refused.err, HasSubstr("a: made from a model with the digest "));
+}
+
 TEST_F(Calibrate, RefusesSenselessRequests) {
   expect_failure({"calibrate", "-o", "x"}, 2, "either a MODEL or --merge");
   expect_failure({"calibrate", model(), "--merge", "a", "b", "-o", "x"}, 2,
@@ -116,6 +153,7 @@ TEST_F(Calibrate, RefusesSenselessRequests) {
   expect_failure(command("x", {"--ctx", "1"}), 2, "--ctx 1");
   expect_failure({"calibrate", model(), "--text", text(), "-o", text()}, 2,
                  "would replace an input");
+  expect_failure({"bench", "--calib", "a"}, 2, "--calib a: a calibration is for stage 2");
   expect_failure({"calibrate", "--merge", "a", text(), "-o", "x"}, 1, "a: cannot be opened");
 }
 

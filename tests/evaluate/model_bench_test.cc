@@ -39,8 +39,8 @@ TEST(Storage, ABf16ModelReads16BitsAndAPackedOneWhatItStores) {
   EXPECT_EQ(source.bpw_model, 16);
   EXPECT_EQ(source.file_bytes, files.file_bytes);
 
-  const auto packed = compress::compress_model(files, quant::Spec::parse("int4:g=16"), 0, pool,
-                                               [](const auto&, std::size_t) {});
+  const auto packed = compress::compress_model(files, quant::Spec::parse("int4:g=16"), 0, nullptr,
+                                               pool, [](const auto&, std::size_t) {});
   const Storage storage = packed_storage(files, packed);
   EXPECT_EQ(storage.bpw_linear, 8);  // 4 + 2 * 32 / 16
   const double linear = test::TinyModel::kLinear, all = static_cast<double>(directory.parameters());
