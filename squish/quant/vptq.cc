@@ -319,8 +319,8 @@ Method vptq_method() {
                integer_key("refine", 10, 0, 1000,
                            "most alternations of joint coding and least squares; 0: main and "
                            "residual coded greedily, not refitted"),
-               choice_key("order", {"none", "act"},
-                          "calibrated: columns as they come, or those of most energy first"),
+               choice_key("order", {"act", "none"},
+                          "calibrated: columns of most energy first, or as they come"),
                real_key("damp", "0.01", 0, 10,
                         "calibrated: added to H's diagonal, relative to its mean"),
                integer_key("sweeps", 3, 0, 1000,

@@ -79,7 +79,7 @@ TEST_F(Bench, TheFileHasTheFieldsOfTheSchema) {
   const json& row = file["stage1"][1];
   EXPECT_EQ(row["method"], "int2");
   EXPECT_EQ(row["spec"], "int2:g=8");
-  EXPECT_EQ(row["spec_full"], "int2:sym=0,g=8,clip=none,scale=f32,order=none,damp=0.01,sweeps=3");
+  EXPECT_EQ(row["spec_full"], "int2:sym=0,g=8,clip=none,scale=f32,order=act,damp=0.01,sweeps=3");
   EXPECT_EQ(row["seed"], 7);
   EXPECT_EQ(row["backend"], "cpp-scalar");
   EXPECT_EQ(row["rows"], 24);

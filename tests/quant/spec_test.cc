@@ -20,12 +20,12 @@ TEST(Spec, FillsInDefaultsInTheOrderOfTheMethod) {
   const Spec spec = Spec::parse("int4:g=32");
   EXPECT_EQ(spec.method(), "int4");
   EXPECT_EQ(spec.asked(), "int4:g=32");
-  EXPECT_EQ(spec.full(), "int4:sym=0,g=32,clip=none,scale=f32,order=none,damp=0.01,sweeps=3");
+  EXPECT_EQ(spec.full(), "int4:sym=0,g=32,clip=none,scale=f32,order=act,damp=0.01,sweeps=3");
   EXPECT_EQ(spec.integer("g"), 32);
   EXPECT_EQ(spec.integer("sym"), 0);
   EXPECT_EQ(spec.word("clip"), "none");
   EXPECT_EQ(Spec::parse("int4").full(),
-            "int4:sym=0,g=64,clip=none,scale=f32,order=none,damp=0.01,sweeps=3");
+            "int4:sym=0,g=64,clip=none,scale=f32,order=act,damp=0.01,sweeps=3");
 }
 
 TEST(Spec, IsEqualWhereItMeansTheSame) {

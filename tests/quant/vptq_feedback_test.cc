@@ -11,7 +11,7 @@ TEST(VptqWithFeedback, LosesMuchLessThanWithoutIt) {
     std::size_t rows, cols;
     double share;  // of the loss without moments
   } cases[] = {{"vptq:v=8,k=256,r=16", 256, 128, 0.6},
-               {"vptq:v=8,k=256,r=16,order=act", 256, 128, 0.6},
+               {"vptq:v=8,k=256,r=16,order=none", 256, 128, 0.6},
                {"vptq:v=6,k=64,r=1", 130, 96, 0.6},
                {"vptq:v=8,k=16,r=4,refine=0", 128, 100, 0.7}};
   for (const auto& [spec, rows, cols, share] : cases) {
@@ -55,7 +55,7 @@ TEST(VptqWithFeedback, IsAsGoodAsWithoutWhereInputsAreAlike) {
 TEST(VptqWithFeedback, DoesNotDependOnThreads) {
   const Matrix w = gaussian(200, 70, 7);
   const InputMoments moments = correlated(70);
-  for (const char* spec : {"vptq:v=8,k=32,r=8,refine=2", "vptq:v=8,k=32,r=8,refine=1,order=act"}) {
+  for (const char* spec : {"vptq:v=8,k=32,r=8,refine=2", "vptq:v=8,k=32,r=8,refine=1,order=none"}) {
     EXPECT_TRUE(same_bytes(encode(w, spec, moments, 1), encode(w, spec, moments, 3))) << spec;
   }
 }
@@ -67,7 +67,7 @@ TEST(VptqWithFeedback, SurvivesSingularMomentsAndColumnsOfZeros) {
   for (std::size_t i = 0; i < 48; ++i) {
     for (std::size_t j = 0; j < 48; ++j) moments.second(i, j) = i < 3 || j < 3 ? 0 : 1;  // rank 1
   }
-  for (const char* spec : {"vptq:v=8,k=16,r=4", "vptq:v=8,k=16,r=4,order=act,damp=0"}) {
+  for (const char* spec : {"vptq:v=8,k=16,r=4", "vptq:v=8,k=16,r=4,order=none,damp=0"}) {
     const Matrix decoded = decode(encode(w, spec, moments));
     for (std::size_t i = 0; i < decoded.size(); ++i) {
       ASSERT_TRUE(std::isfinite(decoded.data()[i])) << spec;
