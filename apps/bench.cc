@@ -164,8 +164,7 @@ void print_calibration(const Subject& subject) {
   if (subject.shared_lines > 0) {
     fmt::print(
         "\nTHE CALIBRATION HAS SEEN THIS TEXT: they share {} lines, and calibrated rows look "
-        "better "
-        "than they are.\n",
+        "better than they are.\n",
         subject.shared_lines);
   }
 }

@@ -112,19 +112,6 @@ std::size_t peak_memory() {
   return 1024 * static_cast<std::size_t>(usage.ru_maxrss);
 }
 
-/// 10 log10(|W|² / |W - Ŵ|²) of what `decoded` reconstructs.
-double snr_db(ConstMatrixView weights, ConstMatrixView decoded) {
-  double signal = 0, noise = 0;
-  for (std::size_t i = 0; i < weights.rows; ++i) {
-    for (std::size_t j = 0; j < weights.cols; ++j) {
-      const double w = weights(i, j), error = w - decoded(i, j);
-      signal += w * w;
-      noise += error * error;
-    }
-  }
-  return 10 * std::log10(signal / noise);
-}
-
 class Job {
  public:
   Job(const io::ModelFiles& files, const Plan& plan, const JobOptions& options, ThreadPool& pool)
@@ -235,7 +222,7 @@ class Job {
                                    {"rows", tensor.rows},
                                    {"cols", tensor.cols},
                                    {"bpw", packed.bpw()},
-                                   {"snr_db", snr_db(weights, decoded)},
+                                   {"snr_db", quant::snr_db(weights, decoded, pool_)},
                                    {"seconds", seconds.count()},
                                    {"anonymous_bytes", anonymous_memory()},
                                    {"peak_rss_bytes", peak_memory()}};

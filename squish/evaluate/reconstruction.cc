@@ -3,7 +3,6 @@
 #include <cmath>
 #include <vector>
 
-#include "squish/base/error.h"
 #include "squish/base/isa.h"
 #include "squish/base/random.h"
 
@@ -14,31 +13,6 @@ constexpr std::size_t kRowsPerChunk = 16;
 const double kDecibelsPerBit = 20 * std::log10(2.0);  // 6.0206
 
 }  // namespace
-
-double snr_db(ConstMatrixView weights, ConstMatrixView decoded, ThreadPool& pool) {
-  struct Sums {
-    double signal = 0, error = 0;
-  };
-  std::vector<Sums> rows(weights.rows);
-  parallel_for(pool, weights.rows, kRowsPerChunk, [&](std::size_t begin, std::size_t end) {
-    for (std::size_t i = begin; i < end; ++i) {
-      Sums sums;
-      for (std::size_t j = 0; j < weights.cols; ++j) {
-        const double w = weights(i, j), difference = w - decoded(i, j);
-        sums.signal += w * w;
-        sums.error += difference * difference;
-      }
-      rows[i] = sums;
-    }
-  });
-  Sums total;
-  for (const Sums& row : rows) {
-    total.signal += row.signal;
-    total.error += row.error;
-  }
-  if (!std::isfinite(total.error)) fail("the decoded matrix is not finite");
-  return 10 * std::log10(total.signal / total.error);
-}
 
 Matrix gaussian_matrix(std::size_t rows, std::size_t cols, double sigma, std::uint64_t seed,
                        ThreadPool& pool) {
@@ -64,7 +38,7 @@ MatrixResult measure_matrix(ConstMatrixView weights, bool gaussian, const quant:
   result.bpw_nominal =
       quant::find_method(spec.method()).nominal_bpw(spec, weights.rows, weights.cols);
   result.bits = packed.bits();
-  result.snr_db = snr_db(weights, decoded, context.pool);
+  result.snr_db = quant::snr_db(weights, decoded, context.pool);
   if (gaussian) result.shannon_gap_db = kDecibelsPerBit * result.bpw - result.snr_db;
   result.backend = backend_name();
   return result;

@@ -11,10 +11,6 @@
 /// is the one of that name in metrics.md.
 namespace squish::evaluate {
 
-/// 10 log10(|W|^2 / |W - W'|^2) in double precision; infinite where the two are equal, NaN where W
-/// is zero besides. Error if W' is not finite.
-double snr_db(ConstMatrixView weights, ConstMatrixView decoded, ThreadPool& pool);
-
 /// rows x cols of independent N(0, sigma^2) weights, the same for every number of threads.
 Matrix gaussian_matrix(std::size_t rows, std::size_t cols, double sigma, std::uint64_t seed,
                        ThreadPool& pool);

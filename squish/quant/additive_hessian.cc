@@ -17,16 +17,6 @@ constexpr int kGradientSteps = 8;     // of conjugate gradients, in each round
 constexpr double kProximal = 1e-4;
 constexpr std::size_t kGrain = 16;  // rows a task
 
-/// Sums `dots(row)` over the rows in fixed parts.
-template <class Dot>
-double sum_over_rows(std::size_t rows, ThreadPool& pool, const Dot& dot) {
-  std::vector<double> sums(rows);
-  parallel_for(pool, rows, kGrain, [&](std::size_t begin, std::size_t end) {
-    for (std::size_t i = begin; i < end; ++i) sums[i] = dot(i);
-  });
-  return std::accumulate(sums.begin(), sums.end(), 0.0);
-}
-
 double dot(std::span<const float> a, std::span<const float> b) {
   double even = 0, odd = 0;
   std::size_t j = 0;
@@ -38,7 +28,11 @@ double dot(std::span<const float> a, std::span<const float> b) {
 }
 
 double inner(const Matrix& a, const Matrix& b, ThreadPool& pool) {
-  return sum_over_rows(a.rows(), pool, [&](std::size_t i) { return dot(a.row(i), b.row(i)); });
+  std::vector<double> sums(a.rows());  // added up in their order, whatever the number of threads
+  parallel_for(pool, a.rows(), kGrain, [&](std::size_t begin, std::size_t end) {
+    for (std::size_t i = begin; i < end; ++i) sums[i] = dot(a.row(i), b.row(i));
+  });
+  return std::accumulate(sums.begin(), sums.end(), 0.0);
 }
 
 /// All the state of the alternation; the residual E = W - What is kept in step with the code.
@@ -55,6 +49,10 @@ class Refinement {
         books_(code.books.size()),
         rest_(weights.rows, weights.cols),
         product_(weights.rows, weights.cols) {
+    for (const Codebook& book : code.books) {
+      offsets_.push_back(values_);
+      values_ += book.values.size();
+    }
     update_rest();
     factor_blocks();
   }
@@ -66,7 +64,7 @@ class Refinement {
 
   /// A few steps of conjugate gradients on the codebooks, from where they are.
   void fit_codebooks() {
-    std::vector<double> inverse = preconditioner();
+    const std::vector<double> inverse = preconditioner();
     std::vector<double> residual = scatter(rest_), direction(residual.size());
     const auto scaled_square = [&] {
       double sum = 0;
@@ -74,12 +72,12 @@ class Refinement {
         sum += inverse[i] * residual[i] * residual[i];
       return sum;
     };
-    double now = scaled_square();
+    double now = scaled_square(), before = now;
     const double enough = 1e-6 * now;
     std::vector<Codebook> step = code_.books;
     Matrix change(w_.rows, w_.cols);
     for (int k = 0; k < kGradientSteps && now > enough; ++k) {
-      const double keep = k == 0 ? 0 : now / before_;
+      const double keep = k == 0 ? 0 : now / before;
       for (std::size_t i = 0; i < residual.size(); ++i) {
         direction[i] = inverse[i] * residual[i] + keep * direction[i];
       }
@@ -94,7 +92,7 @@ class Refinement {
         value += static_cast<float>(length * direction[i]);
       });
       for (std::size_t i = 0; i < residual.size(); ++i) residual[i] -= length * image[i];
-      before_ = now;
+      before = now;
       now = scaled_square();
     }
     update_rest();
@@ -278,19 +276,13 @@ class Refinement {
     }
   }
 
-  std::size_t value_count() const {
-    std::size_t count = 0;
-    for (const Codebook& book : code_.books) count += book.values.size();
-    return count;
-  }
-
   /// Calls add(sums, group, row) for all vectors, with the sums of one of kParts runs of rows.
   template <class Add>
   std::vector<double> sum_into_books(const Add& add) const {
     std::vector<std::vector<double>> parts(kParts);
     parallel_for(pool_, kParts, 1, [&](std::size_t begin, std::size_t end) {
       for (std::size_t part = begin; part < end; ++part) {
-        parts[part].assign(value_count(), 0);
+        parts[part].assign(values_, 0);
         for (std::size_t row = part * w_.rows / kParts; row < (part + 1) * w_.rows / kParts;
              ++row) {
           for (std::size_t group = 0; group < layout_.blocks(); ++group) {
@@ -305,22 +297,13 @@ class Refinement {
     return std::move(parts[0]);
   }
 
-  /// Where book m's values begin among all values.
-  std::size_t offset(std::size_t m) const {
-    return std::accumulate(
-        code_.books.begin(), code_.books.begin() + m, std::size_t{0},
-        [](std::size_t sum, const Codebook& b) { return sum + b.values.size(); });
-  }
-
   /// The adjoint of expand() on x H; leaves x H in product_.
   std::vector<double> scatter(const Matrix& x) {
     linalg::gemm_nt(x, h_, product_, pool_);
-    std::vector<std::size_t> offsets;
-    for (std::size_t m = 0; m < books_; ++m) offsets.push_back(offset(m));
     return sum_into_books([&](std::vector<double>& sums, std::size_t group, std::size_t row) {
       const float* from = &product_(row, group * layout_.dim);
       for (std::size_t m = 0; m < books_; ++m) {
-        double* to = &sums[offsets[m] + codes(group, row)[m] * layout_.dim];
+        double* to = &sums[offsets_[m] + codes(group, row)[m] * layout_.dim];
         for (std::size_t d = 0; d < width(group); ++d) to[d] += double{code_.scales[row]} * from[d];
       }
     });
@@ -328,13 +311,11 @@ class Refinement {
 
   /// The inverse of the diagonal of the normal equations, zero for entries without vectors.
   std::vector<double> preconditioner() const {
-    std::vector<std::size_t> offsets;
-    for (std::size_t m = 0; m < books_; ++m) offsets.push_back(offset(m));
     std::vector<double> diagonal =
         sum_into_books([&](std::vector<double>& sums, std::size_t group, std::size_t row) {
           const double square = double{code_.scales[row]} * code_.scales[row];
           for (std::size_t m = 0; m < books_; ++m) {
-            double* to = &sums[offsets[m] + codes(group, row)[m] * layout_.dim];
+            double* to = &sums[offsets_[m] + codes(group, row)[m] * layout_.dim];
             for (std::size_t d = 0; d < width(group); ++d) {
               const std::size_t j = group * layout_.dim + d;
               to[d] += square * h_(j, j);
@@ -354,7 +335,8 @@ class Refinement {
   std::size_t books_;
   Matrix rest_, product_;
   std::vector<double> factors_;
-  double before_ = 0;
+  std::vector<std::size_t> offsets_;  // where each book's values begin among all
+  std::size_t values_ = 0;            // of all books
 };
 
 }  // namespace

@@ -13,9 +13,9 @@
 // additive_hessian.h. Each group of a row is searched jointly over its codebooks, where the paper's
 // beam runs on from group to group; codebooks by conjugate gradients instead of Adam.
 //
-// As published: residual k-means as a start; then beam search over the codes and an update of
-// codebooks and scales, in turn, until the relative gain is below `tol`. It departs from the
-// authors' code in these points:
+// Without it, as published: residual k-means as a start; then beam search over the codes and an
+// update of codebooks and scales, in turn, until the relative gain is below `tol`. It departs from
+// the authors' code in these points:
 //   - the update is least squares, codebook by codebook, instead of 100 steps of Adam; the scales
 //     are refitted after the rounds and once more after the last search, instead of in each round;
 //   - a row's scale starts as its root mean square instead of its norm;

@@ -122,4 +122,8 @@ Packed quantize(ConstMatrixView weights, const Spec& spec, const EncodeContext& 
 void dequantize(const Packed& packed, MatrixView out, ThreadPool& pool);
 Matrix dequantize(const Packed& packed, ThreadPool& pool);
 
+/// 10 log10(|W|^2 / |W - W'|^2) in double precision; infinite where the two are equal, NaN where W
+/// is zero besides. Error if W' is not finite.
+double snr_db(ConstMatrixView weights, ConstMatrixView decoded, ThreadPool& pool);
+
 }  // namespace squish::quant

@@ -115,4 +115,30 @@ Matrix dequantize(const Packed& packed, ThreadPool& pool) {
   return out;
 }
 
+double snr_db(ConstMatrixView weights, ConstMatrixView decoded, ThreadPool& pool) {
+  struct Sums {
+    double signal = 0, error = 0;
+  };
+  std::vector<Sums> rows(weights.rows);
+  constexpr std::size_t kRowsPerChunk = 16;
+  parallel_for(pool, weights.rows, kRowsPerChunk, [&](std::size_t begin, std::size_t end) {
+    for (std::size_t i = begin; i < end; ++i) {
+      Sums sums;
+      for (std::size_t j = 0; j < weights.cols; ++j) {
+        const double w = weights(i, j), difference = w - decoded(i, j);
+        sums.signal += w * w;
+        sums.error += difference * difference;
+      }
+      rows[i] = sums;
+    }
+  });
+  Sums total;
+  for (const Sums& row : rows) {
+    total.signal += row.signal;
+    total.error += row.error;
+  }
+  if (!std::isfinite(total.error)) fail("the decoded matrix is not finite");
+  return 10 * std::log10(total.signal / total.error);
+}
+
 }  // namespace squish::quant

@@ -35,18 +35,7 @@ class Calibrate : public Program {
   /// Starts the command and kills it as soon as it has saved something (or has ended).
   void kill_once_saved(const std::vector<std::string>& arguments, const std::string& out,
                        std::chrono::milliseconds more) const {
-    std::vector<std::string> words = {SQUISH_BINARY};
-    words.insert(words.end(), arguments.begin(), arguments.end());
-    std::vector<char*> argv;
-    for (std::string& word : words) argv.push_back(word.data());
-    argv.push_back(nullptr);
-    const pid_t child = ::fork();
-    if (child == 0) {
-      ::dup2(::open("/dev/null", O_WRONLY), STDERR_FILENO);
-      ::dup2(::open("/dev/null", O_WRONLY), STDOUT_FILENO);
-      if (::chdir(directory().c_str()) == 0) ::execv(SQUISH_BINARY, argv.data());
-      ::_exit(127);
-    }
+    const pid_t child = start(arguments, "/dev/null", "/dev/null");
     const auto saved = directory() / (out + ".unfinished");
     while (!std::filesystem::exists(saved) && ::waitpid(child, nullptr, WNOHANG) == 0) {
       std::this_thread::sleep_for(std::chrono::microseconds(200));

@@ -31,34 +31,13 @@ class Killed : public Program {
 
   /// Starts the job on `out`; the child may set itself limits first.
   template <class Prepare>
-  pid_t start(const std::string& out, const Prepare& prepare) const {
-    std::vector<std::string> words = {SQUISH_BINARY,  "quantize",  model_.path().string(),
-                                      "-o",           out,         "--spec",
-                                      "aqlm:m=2,b=4", "--threads", "1",
-                                      "--resume"};
-    std::vector<char*> argv;
-    for (std::string& word : words) argv.push_back(word.data());
-    argv.push_back(nullptr);
-    const pid_t child = ::fork();
-    if (child == 0) {
-      const int quiet = ::open("/dev/null", O_WRONLY);
-      const int errors =
-          ::open((directory() / "errors").c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
-      ::dup2(quiet, STDOUT_FILENO);
-      ::dup2(errors, STDERR_FILENO);
-      prepare();
-      if (::chdir(directory().c_str()) == 0) ::execv(SQUISH_BINARY, argv.data());
-      ::_exit(127);
-    }
-    return child;
-  }
-  static int wait_for(pid_t child) {
-    int status = 0;
-    ::waitpid(child, &status, 0);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  pid_t start_job(const std::string& out, const Prepare& prepare) const {
+    return start({"quantize", model_.path().string(), "-o", out, "--spec", "aqlm:m=2,b=4",
+                  "--threads", "1", "--resume"},
+                 "/dev/null", directory() / "errors", prepare);
   }
   int run(const std::string& out) const {
-    return wait_for(start(out, [] {}));
+    return wait_for(start_job(out, [] {}));
   }
   std::string errors() const { return read_file(directory() / "errors"); }
 
@@ -77,7 +56,7 @@ TEST_F(Killed, AtRandomPointsItResumesToTheSameBytes) {
   std::size_t killed = 0, jobs = 0;
   for (std::uint64_t i = 0; killed < kKills; ++i) {
     ASSERT_LT(i, 10 * kKills) << "the job is over before it can be killed";
-    const pid_t child = start("out", [] {});
+    const pid_t child = start_job("out", [] {});
     std::this_thread::sleep_for(seconds * random.uniform(i));
     ::kill(child, SIGKILL);
     const int code = wait_for(child);
@@ -101,7 +80,7 @@ TEST_F(Killed, WithoutRoomItFailsInOneSentenceAndResumesLater) {
   const auto whole = bytes_of(directory() / "whole");
   // Files of at most so many bytes: the job file, a tensor, the plain tensors, the manifest, ...
   for (const rlim_t limit : {100, 600, 1500, 3000, 5000, 20000}) {
-    const int code = wait_for(start("out", [limit] {
+    const int code = wait_for(start_job("out", [limit] {
       ::signal(SIGXFSZ, SIG_IGN);
       const struct rlimit room { limit, limit };
       ::setrlimit(RLIMIT_FSIZE, &room);

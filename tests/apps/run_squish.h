@@ -36,9 +36,12 @@ class Program : public ::testing::Test {
 
   const std::filesystem::path& directory() const { return directory_; }
 
-  /// Runs `squish arguments...` to its end.
-  Outcome squish(const std::vector<std::string>& arguments) const {
-    const std::filesystem::path out = directory_ / ".stdout", err = directory_ / ".stderr";
+  static void nothing() {}
+  /// Starts `squish arguments...` in the directory, its output in these files; `prepare` runs in
+  /// the child before the program does.
+  template <class Prepare = void (*)()>
+  pid_t start(const std::vector<std::string>& arguments, const std::filesystem::path& out,
+              const std::filesystem::path& err, const Prepare& prepare = nothing) const {
     std::vector<std::string> words = {SQUISH_BINARY};
     words.insert(words.end(), arguments.begin(), arguments.end());
     std::vector<char*> argv;
@@ -48,13 +51,24 @@ class Program : public ::testing::Test {
     if (child == 0) {
       ::dup2(::open(out.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600), STDOUT_FILENO);
       ::dup2(::open(err.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600), STDERR_FILENO);
+      prepare();
       if (::chdir(directory_.c_str()) == 0) ::execv(SQUISH_BINARY, argv.data());
       ::_exit(127);
     }
+    return child;
+  }
+  /// Its exit code, or 128 and the signal that ended it.
+  static int wait_for(pid_t child) {
     int status = 0;
     ::waitpid(child, &status, 0);
-    Outcome outcome{WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status),
-                    read_file(out), read_file(err)};
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  }
+
+  /// Runs `squish arguments...` to its end.
+  Outcome squish(const std::vector<std::string>& arguments) const {
+    const std::filesystem::path out = directory_ / ".stdout", err = directory_ / ".stderr";
+    const int code = wait_for(start(arguments, out, err));
+    Outcome outcome{code, read_file(out), read_file(err)};
     std::filesystem::remove(out);
     std::filesystem::remove(err);
     return outcome;

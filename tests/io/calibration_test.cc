@@ -1,7 +1,6 @@
 #include "squish/io/calibration.h"
 
 #include <gmock/gmock.h>
-#include <unistd.h>
 
 #include <cmath>
 #include <fstream>
@@ -10,6 +9,7 @@
 #include "squish/base/error.h"
 #include "squish/base/random.h"
 #include "squish/linalg/outer_product.h"
+#include "tests/io/writers.h"
 
 namespace squish::io {
 namespace {
@@ -26,14 +26,7 @@ struct Sums {
 
 class CalibrationFile : public ::testing::Test {
  protected:
-  CalibrationFile() {
-    std::string name = (fs::temp_directory_path() / "squish-calibration-XXXXXX").string();
-    if (::mkdtemp(name.data()) == nullptr) throw std::runtime_error("no temporary directory");
-    directory_ = name;
-  }
-  ~CalibrationFile() override { fs::remove_all(directory_); }
-
-  fs::path path(const std::string& name) const { return directory_ / name; }
+  fs::path path(const std::string& name) const { return directory_.path() / name; }
 
   static Calibration make(const std::string& tokens_digest, std::uint64_t seed) {
     const auto owner = std::make_shared<std::vector<Sums>>();
@@ -76,7 +69,7 @@ class CalibrationFile : public ::testing::Test {
   ThreadPool pool_{2};
 
  private:
-  fs::path directory_;
+  testing::TemporaryDirectory directory_;
 };
 
 TEST_F(CalibrationFile, HoldsWhatWasWritten) {

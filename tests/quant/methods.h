@@ -1,4 +1,6 @@
 #pragma once
+#include <gtest/gtest.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -103,6 +105,15 @@ inline bool same_bytes(const Packed& a, const Packed& b) {
                     [](const Section& s, const Section& t) {
                       return s.name == t.name && s.part == t.part && s.bytes == t.bytes;
                     });
+}
+
+/// The bytes under these moments are those of one thread on two and on three.
+inline void expect_same_on_any_threads(const Matrix& w, const std::string& spec,
+                                       const InputMoments& moments) {
+  const Packed one = encode(w, spec, moments, 1);
+  for (const int threads : {2, 3}) {
+    EXPECT_TRUE(same_bytes(one, encode(w, spec, moments, threads))) << spec << " on " << threads;
+  }
 }
 
 /// Element `index` of a section of f16.
