@@ -29,6 +29,7 @@ using MatrixRow = evaluate::Row<evaluate::MatrixResult>;
 struct Options {
   Machine machine;
   TextFlags text;
+  TableFlags tables;
   bool dry_run = false, markdown = false;
   std::string model, weights, calibration, methods, preset = "fast";
   std::string output = "dev/results/quant_2bit_comparison.json";
@@ -61,6 +62,8 @@ report::Json config_json(const Options& options) {
           {"methods", options.methods},
           {"weights", options.weights},
           {"calib", options.calibration},
+          {"embed_bits", options.tables.embed_bits},
+          {"head_bits", options.tables.head_bits},
           {"rows", options.rows},
           {"cols", options.cols},
           {"sigma", options.sigma},
@@ -183,15 +186,22 @@ void run(const Options& options) {
         "--dry-run",
         options.calibration);
   }
+  if (options.tables.embed_bits + options.tables.head_bits > 0 &&
+      (options.model.empty() || options.dry_run)) {
+    fail_usage("--embed-bits, --head-bits: for stage 2, which needs --model-dir, not --dry-run");
+  }
   options.machine.choose_isa();
   specs_for(options, evaluate::parse_preset(options.preset));
   std::optional<Subject> subject;
+  std::vector<compress::TensorRule> tables;
   const evaluate::PassageOptions passage_options = options.text.options();
   check_output(options.output, {options.model, evaluate::split_weights_path(options.weights).file,
                                 options.text.data});
   ThreadPool pool(options.machine.threads);
   if (!options.model.empty() && !options.dry_run) {
     subject = open_subject(options, passage_options, pool);
+    tables = compress::table_rules(subject->files.config, options.tables.embed_bits,
+                                   options.tables.head_bits);
     evaluate::check_weights(subject->files, pool);
   }
   evaluate::Host host = evaluate::describe_host(pool);
@@ -220,6 +230,7 @@ void run(const Options& options) {
         subject->files, passage,
         {.specs = specs_for(options, evaluate::Preset::high_fidelity),
          .calibration = subject->calibration ? &*subject->calibration : nullptr,
+         .tables = tables,
          .seed = options.seed,
          .tps_tokens = options.tps_tokens,
          .read_bandwidth_gbs = host.read_bandwidth_gbs},
@@ -291,6 +302,7 @@ void add_bench(CLI::App& app) {
   command->add_option("--seed", options->seed, "Seed of the weights and of the methods")
       ->check(not_negative)
       ->capture_default_str();
+  options->tables.add_flags(*command);
   options->text.add_flags(*command);
   command->add_option("--tps-tokens", options->tps_tokens, "Tokens to generate for the speed")
       ->check(CLI::Range(1, 1 << 20))

@@ -40,6 +40,13 @@ struct Machine {
   void choose_isa() const;
 };
 
+/// Bits of the matrices outside the blocks, 0: as in the source.
+struct TableFlags {
+  int embed_bits = 0, head_bits = 0;
+
+  void add_flags(CLI::App& command);
+};
+
 /// The flags of perplexity.
 struct TextFlags {
   std::string data, protocol = "gptq";

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <filesystem>
+#include <tuple>
 #include <utility>
 
 #include "apps/commands.h"
@@ -51,6 +52,19 @@ void Machine::add_flags(CLI::App& command) {
 
 void Machine::choose_isa() const {
   if (isa != "auto") set_isa(parse_isa(isa));
+}
+
+void TableFlags::add_flags(CLI::App& command) {
+  for (const auto& [flag, bits, what] :
+       {std::tuple{"--embed-bits", &embed_bits, "embedding (which the head is, where it is tied)"},
+        {"--head-bits", &head_bits, "head"}}) {
+    command
+        .add_option(flag, *bits,
+                    fmt::format("Store the {} as int2 to int8, uncalibrated, in groups of 64 with "
+                                "f16 scales and zero points; default: as in the source",
+                                what))
+        ->check(CLI::Range(2, 8));
+  }
 }
 
 void TextFlags::add_flags(CLI::App& command) {

@@ -15,6 +15,7 @@ namespace {
 
 struct Options {
   Machine machine;
+  TableFlags tables;
   std::string model, spec, calibration;
   std::vector<std::string> rules;
   compress::JobOptions job;
@@ -53,9 +54,12 @@ void print_plan(const io::ModelFiles& files, const compress::Plan& plan) {
 void run(Options options) {
   options.machine.choose_isa();
   const quant::Spec spec = quant::Spec::parse(options.spec);
-  std::vector<compress::TensorRule> rules;
-  for (const std::string& rule : options.rules) rules.push_back(compress::parse_rule(rule));
+  std::vector<compress::TensorRule> asked;
+  for (const std::string& rule : options.rules) asked.push_back(compress::parse_rule(rule));
   const io::ModelFiles files = io::open_model(options.model);
+  std::vector<compress::TensorRule> rules =
+      compress::table_rules(files.config, options.tables.embed_bits, options.tables.head_bits);
+  rules.insert(rules.end(), asked.begin(), asked.end());
   const compress::Plan plan = compress::make_plan(files, spec, rules);
   if (options.dry_run) {
     print_plan(files, plan);
@@ -91,6 +95,7 @@ void add_quantize(CLI::App& app) {
                    "GLOB=SPEC: another spec, or none, for the matrices whose names match; the last "
                    "that matches decides")
       ->allow_extra_args(false);
+  options->tables.add_flags(*command);
   command
       ->add_option("--calib", options->calibration,
                    "What squish calibrate wrote of this model: errors count by its inputs")

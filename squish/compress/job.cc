@@ -1,7 +1,6 @@
 #include "squish/compress/job.h"
 
 #include <fcntl.h>
-#include <fnmatch.h>
 #include <sys/file.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -12,7 +11,6 @@
 #include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
-#include <set>
 
 #include "squish/base/error.h"
 #include "squish/base/isa.h"
@@ -256,53 +254,6 @@ class Job {
 };
 
 }  // namespace
-
-TensorRule parse_rule(const std::string& text) {
-  const std::size_t equals = text.find('=');  // tensor names have none, specs may
-  if (equals == 0 || equals == text.npos) {
-    fail_usage("'{}': expected GLOB=SPEC, as in '*.down_proj.weight=int8'", text);
-  }
-  TensorRule rule{text.substr(0, equals), {}};
-  const std::string spec = text.substr(equals + 1);
-  if (spec != "none") rule.spec = quant::Spec::parse(spec);
-  return rule;
-}
-
-Plan make_plan(const io::ModelFiles& files, const quant::Spec& spec,
-               const std::vector<TensorRule>& rules) {
-  Plan plan{spec, {}, {}};
-  const std::vector<std::string> linear = io::linear_names(files.config);
-  std::vector<bool> used(rules.size());
-  const auto spec_of = [&](const std::string& name,
-                           std::optional<quant::Spec> chosen) -> std::optional<quant::Spec> {
-    if (files.table.at(name).shape.size() != 2) return {};
-    for (std::size_t i = 0; i < rules.size(); ++i) {
-      if (::fnmatch(rules[i].glob.c_str(), name.c_str(), 0) != 0) continue;
-      used[i] = true;
-      chosen = rules[i].spec;
-    }
-    return chosen;
-  };
-  const auto add = [&](const std::string& name, const std::optional<quant::Spec>& chosen) {
-    if (!chosen) {
-      plan.kept.push_back(name);
-      return;
-    }
-    const io::Tensor& tensor = files.table.at(name);
-    const quant::Method& method = quant::find_method(chosen->method());
-    plan.compressed.push_back({name, *chosen, tensor.rows(), tensor.cols(),
-                               method.nominal_bpw(*chosen, tensor.rows(), tensor.cols())});
-  };
-  const std::set<std::string> is_linear(linear.begin(), linear.end());
-  for (const auto& [name, tensor] : files.table.tensors) {
-    if (!is_linear.contains(name)) add(name, spec_of(name, {}));
-  }
-  for (const std::string& name : linear) add(name, spec_of(name, spec));
-  for (std::size_t i = 0; i < rules.size(); ++i) {
-    if (!used[i]) fail_usage("'{}' matches no matrix of {}", rules[i].glob, files.path.string());
-  }
-  return plan;
-}
 
 void run_job(const io::ModelFiles& files, const Plan& plan, const JobOptions& options,
              ThreadPool& pool) {

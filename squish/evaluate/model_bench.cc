@@ -17,7 +17,11 @@ class ModelBencher {
  public:
   ModelBencher(const io::ModelFiles& files, const Passage* passage,
                const ModelBenchOptions& options, ThreadPool& pool)
-      : files_(files), passage_(passage), options_(options), pool_(pool) {}
+      : files_(files),
+        candidate_files_(compress::with_tables(files, options.tables, options.seed, pool)),
+        passage_(passage),
+        options_(options),
+        pool_(pool) {}
 
   ModelBench run() {
     bench_.rows.push_back(uncompressed_row(files_, options_.seed));
@@ -28,9 +32,11 @@ class ModelBencher {
     }
     packed_.resize(bench_.rows.size());
     compress();
-    const model::SharedWeights shared = model::load_shared(files_, pool_);
+    const model::SharedWeights own = model::load_shared(files_, pool_);
+    const model::SharedWeights shared =
+        options_.tables.empty() ? own : model::load_shared(candidate_files_, pool_);
     {
-      const model::Transformer reference = model::load_transformer(files_, shared, pool_);
+      const model::Transformer reference = model::load_transformer(files_, own, pool_);
       if (passage_ != nullptr) measure_quality(reference, shared);
       run_step(bench_.rows[0], [&] { measure_speed(bench_.rows[0], reference); });
     }
@@ -76,7 +82,7 @@ class ModelBencher {
                                               });
         const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
         bench_.rows[i].result =
-            ModelResult{.storage = packed_storage(files_, packed_[i]),
+            ModelResult{.storage = packed_storage(candidate_files_, packed_[i]),
                         .compression = Compression{seconds.count(), peak_rss_bytes()}};
       });
     }
@@ -130,6 +136,7 @@ class ModelBencher {
   }
 
   const io::ModelFiles& files_;
+  const io::ModelFiles candidate_files_;  // all but the linear layers
   const Passage* passage_;
   const ModelBenchOptions& options_;
   ThreadPool& pool_;

@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "squish/compress/plan.h"
 #include "squish/evaluate/perplexity.h"
 #include "squish/evaluate/row.h"
 #include "squish/evaluate/storage.h"
@@ -34,6 +35,8 @@ struct ModelBenchOptions {
   /// Of this model, or null. With one, each method that makes use of it has a row calibrated after
   /// its row uncalibrated.
   const io::Calibration* calibration = nullptr;
+  /// How all candidates store embedding and head: compress::table_rules(); empty: as the source.
+  std::vector<compress::TensorRule> tables = {};
   std::uint64_t seed = 0;
   std::size_t tps_tokens = 128;
   double read_bandwidth_gbs = 0;

@@ -42,7 +42,12 @@ Storage packed_storage(const io::ModelFiles& files, const compress::PackedModel&
     const auto found = packed.find(name);
     if (found == packed.end()) {
       all.bytes += tensor.stored_bytes();
-      file_bytes += aligned(tensor.stored_bytes());
+      if (tensor.packed == nullptr) file_bytes += aligned(tensor.stored_bytes());
+      if (tensor.packed != nullptr) {
+        for (const auto& section : tensor.packed->sections) {
+          file_bytes += aligned(section.bytes.size());
+        }
+      }
       continue;
     }
     linear.weights += tensor.elements();

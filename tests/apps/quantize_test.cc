@@ -60,7 +60,10 @@ class Quantize : public Program {
 };
 
 TEST_F(Quantize, EvalOfTheCheckpointIsBenchsCandidate) {
-  for (const std::string spec : {"quip:bits=3", "vptq:v=4,k=16,r=4"}) {
+  using Words = std::vector<std::string>;
+  for (const auto& [spec, tables] :
+       {std::pair<std::string, Words>{"quip:bits=3", {}},
+        {"vptq:v=4,k=16,r=4", {"--embed-bits", "3", "--head-bits", "3"}}}) {
     SCOPED_TRACE(spec);
     const std::vector<std::string> passage = {"--ppl-data", text(),     "--ppl-tokens",
                                               "200",        "--output", "r.json"};
@@ -68,12 +71,15 @@ TEST_F(Quantize, EvalOfTheCheckpointIsBenchsCandidate) {
                                       "--seed", "42",           "--rows", "8",         "--cols",
                                       "8",      "--tps-tokens", "1"};
     bench.insert(bench.end(), passage.begin(), passage.end());
+    bench.insert(bench.end(), tables.begin(), tables.end());
     ASSERT_EQ(squish(bench).code, 0);
     const json candidate = result()["stage2"][1];
     ASSERT_EQ(candidate["status"], "ok");
 
     std::filesystem::remove_all(out());
-    ASSERT_EQ(squish({"quantize", model(), "-o", "out", "--spec", spec, "--seed", "42"}).code, 0);
+    Words quantize = {"quantize", model(), "-o", "out", "--spec", spec, "--seed", "42"};
+    quantize.insert(quantize.end(), tables.begin(), tables.end());
+    ASSERT_EQ(squish(quantize).code, 0);
     std::vector<std::string> eval = {"eval", "out", "--reference", model()};
     eval.insert(eval.end(), passage.begin(), passage.end());
     const Outcome outcome = squish(eval);
@@ -118,6 +124,27 @@ TEST_F(Quantize, RulesChooseTheSpecOfSingleTensors) {
   EXPECT_EQ(types["model.embed_tokens.weight"], "int8");
   EXPECT_EQ(types["model.layers.0.mlp.up_proj.weight"], "int4");
   EXPECT_EQ(squish({"run", "out", "-p", "Hello", "-n", "4"}).code, 0);
+}
+
+TEST_F(Quantize, EmbedBitsStoreTheEmbeddingUnlessARuleSaysElse) {
+  const auto spec_of = [&](const std::vector<std::string>& more) {
+    std::filesystem::remove_all(out());
+    quantize(more);
+    const json tensors = json::parse(read_file(out() / "squish.json"))["job"]["tensors"];
+    EXPECT_EQ(tensors[0][0], "model.embed_tokens.weight");
+    return tensors[0][1].get<std::string>();
+  };
+  EXPECT_EQ(spec_of({"--embed-bits", "5"}).find("int5:sym=0,g=32,clip=mse,scale=f16"), 0u);
+  EXPECT_EQ(spec_of({"--embed-bits", "5", "--tensor", "*embed*=int8:g=16"}).find("int8:"), 0u);
+  EXPECT_EQ(squish({"run", "out", "-p", "Hello", "-n", "4"}).code, 0);
+  std::filesystem::remove_all(out());
+  for (const auto& [flag, bits, words] :
+       {std::tuple{"--head-bits", "4", "this model's head is its embedding"},
+        {"--embed-bits", "1", "--embed-bits"},
+        {"--embed-bits", "9", "--embed-bits"}}) {
+    expect_failure(command({flag, bits}), 2, words);
+  }
+  expect_failure({"bench", "--embed-bits", "4"}, 2, "needs --model-dir");
 }
 
 TEST_F(Quantize, DryRunPrintsThePlanAndWritesNothing) {

@@ -1,0 +1,113 @@
+#include "squish/compress/plan.h"
+
+#include <fnmatch.h>
+
+#include <algorithm>
+#include <memory>
+#include <numeric>
+#include <set>
+
+#include "squish/base/error.h"
+#include "squish/io/checkpoint.h"
+
+namespace squish::compress {
+namespace {
+
+constexpr const char* kEmbedding = "model.embed_tokens.weight";
+constexpr const char* kHead = "lm_head.weight";
+
+/// Rows of both are as long as the hidden state is wide.
+TensorRule table_rule(const std::string& name, int bits, std::size_t cols) {
+  const std::size_t divisor = std::gcd(cols, std::size_t{64});
+  return {name, quant::Spec::parse(fmt::format("int{}:sym=0,g={},clip=mse,scale=f16", bits,
+                                               divisor >= 16 ? divisor : 64))};
+}
+
+}  // namespace
+
+TensorRule parse_rule(const std::string& text) {
+  const std::size_t equals = text.find('=');  // tensor names have none, specs may
+  if (equals == 0 || equals == text.npos) {
+    fail_usage("'{}': expected GLOB=SPEC, as in '*.down_proj.weight=int8'", text);
+  }
+  TensorRule rule{text.substr(0, equals), {}};
+  const std::string spec = text.substr(equals + 1);
+  if (spec != "none") rule.spec = quant::Spec::parse(spec);
+  return rule;
+}
+
+Plan make_plan(const io::ModelFiles& files, const quant::Spec& spec,
+               const std::vector<TensorRule>& rules) {
+  Plan plan{spec, {}, {}};
+  const std::vector<std::string> linear = io::linear_names(files.config);
+  std::vector<bool> used(rules.size());
+  const auto spec_of = [&](const std::string& name,
+                           std::optional<quant::Spec> chosen) -> std::optional<quant::Spec> {
+    if (files.table.at(name).shape.size() != 2) return {};
+    for (std::size_t i = 0; i < rules.size(); ++i) {
+      if (::fnmatch(rules[i].glob.c_str(), name.c_str(), 0) != 0) continue;
+      used[i] = true;
+      chosen = rules[i].spec;
+    }
+    return chosen;
+  };
+  const auto add = [&](const std::string& name, const std::optional<quant::Spec>& chosen) {
+    if (!chosen) {
+      plan.kept.push_back(name);
+      return;
+    }
+    const io::Tensor& tensor = files.table.at(name);
+    const quant::Method& method = quant::find_method(chosen->method());
+    plan.compressed.push_back({name, *chosen, tensor.rows(), tensor.cols(),
+                               method.nominal_bpw(*chosen, tensor.rows(), tensor.cols())});
+  };
+  const std::set<std::string> is_linear(linear.begin(), linear.end());
+  for (const auto& [name, tensor] : files.table.tensors) {
+    if (!is_linear.contains(name)) add(name, spec_of(name, {}));
+  }
+  for (const std::string& name : linear) add(name, spec_of(name, spec));
+  for (std::size_t i = 0; i < rules.size(); ++i) {
+    if (!used[i]) fail_usage("'{}' matches no matrix of {}", rules[i].glob, files.path.string());
+  }
+  return plan;
+}
+
+std::vector<TensorRule> table_rules(const io::ModelConfig& config, int embed_bits, int head_bits) {
+  std::vector<TensorRule> rules;
+  if (embed_bits != 0) rules.push_back(table_rule(kEmbedding, embed_bits, config.hidden));
+  if (head_bits == 0) return rules;
+  if (!config.tied_embeddings) {
+    rules.push_back(table_rule(kHead, head_bits, config.hidden));
+  } else if (head_bits != embed_bits) {
+    fail_usage("--head-bits {}: this model's head is its embedding, expected --embed-bits {} alone",
+               head_bits, head_bits);
+  }
+  return rules;
+}
+
+io::ModelFiles with_tables(const io::ModelFiles& files, const std::vector<TensorRule>& rules,
+                           std::uint64_t seed, ThreadPool& pool) {
+  struct Owned {
+    quant::Packed packed;
+    std::shared_ptr<const io::StoredPacked> stored;  // points into `packed`
+  };
+  io::ModelFiles result = files;
+  for (const TensorRule& rule : rules) {
+    io::Tensor& tensor = result.table.tensors.at(rule.glob);
+    const std::size_t before = tensor.stored_bytes();
+    auto owned = std::make_shared<Owned>();
+    try {
+      owned->packed = quant::quantize(io::read_matrix(tensor, pool), *rule.spec,
+                                      {.pool = pool, .seed = seed, .key = tensor.name});
+    } catch (const Error& error) {
+      fail("{}: tensor {}: {}", files.path.string(), tensor.name, error.what());
+    }
+    tensor = io::packed_tensor(tensor.name, owned->packed);
+    owned->stored = tensor.packed;
+    tensor.packed = {owned, owned->stored.get()};
+    result.file_bytes = result.file_bytes - before + tensor.stored_bytes();
+  }
+  return result;
+}
+
+}  // namespace squish::compress

@@ -1,0 +1,52 @@
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "squish/base/threads.h"
+#include "squish/io/model_files.h"
+#include "squish/quant/quantizer.h"
+
+/// Which tensors of a model are compressed, and by what.
+namespace squish::compress {
+
+/// "GLOB=SPEC": what tensors whose name matches `glob` (as fnmatch(3) does) are compressed by.
+struct TensorRule {
+  std::string glob;
+  std::optional<quant::Spec> spec;  ///< absent: left as they are
+};
+/// UsageError if it is malformed; SPEC may be `none`.
+TensorRule parse_rule(const std::string& text);
+
+struct PlannedTensor {
+  std::string name;
+  quant::Spec spec;
+  std::size_t rows, cols;
+  double nominal_bpw;  ///< by the formula of the method's paper
+};
+
+/// What becomes of each tensor of a model.
+struct Plan {
+  quant::Spec spec;  ///< of all linear layers that no rule names
+  std::vector<PlannedTensor> compressed;
+  std::vector<std::string> kept;  ///< stay as they are
+};
+
+/// All linear layers by `spec`; then the last rule that matches a matrix decides. Other matrices
+/// (embeddings) are compressed where a rule says so. UsageError if a rule matches no matrix.
+Plan make_plan(const io::ModelFiles& files, const quant::Spec& spec,
+               const std::vector<TensorRule>& rules);
+
+/// The embedding by uncalibrated int`embed_bits` and the head by int`head_bits`, in groups of 64
+/// (or the largest power of two from 16 on that divides a row) with f16 scales and zero points,
+/// range by least squares; 0: as the source has it. UsageError for a head of its own bits that is
+/// the embedding.
+std::vector<TensorRule> table_rules(const io::ModelConfig& config, int embed_bits, int head_bits);
+
+/// The model with the matrices of `rules`, which are table_rules(), stored by their specs, in
+/// memory: what reads its embedding or its head decodes them.
+io::ModelFiles with_tables(const io::ModelFiles& files, const std::vector<TensorRule>& rules,
+                           std::uint64_t seed, ThreadPool& pool);
+
+}  // namespace squish::compress
