@@ -33,6 +33,7 @@ struct Options {
   bool dry_run = false, markdown = false;
   std::string model, weights, calibration, methods, preset = "fast";
   std::string output = "dev/results/quant_2bit_comparison.json";
+  std::string cache = (user_cache() / "bench").string();
   std::size_t tps_tokens = 128;
   std::size_t rows = 0, cols = 0;  // 0: the preset's
   double sigma = 0.02;
@@ -64,6 +65,7 @@ report::Json config_json(const Options& options) {
           {"calib", options.calibration},
           {"embed_bits", options.tables.embed_bits},
           {"head_bits", options.tables.head_bits},
+          {"cache", options.cache},
           {"rows", options.rows},
           {"cols", options.cols},
           {"sigma", options.sigma},
@@ -231,6 +233,7 @@ void run(const Options& options) {
         {.specs = specs_for(options, evaluate::Preset::high_fidelity),
          .calibration = subject->calibration ? &*subject->calibration : nullptr,
          .tables = tables,
+         .cache = options.cache,
          .seed = options.seed,
          .tps_tokens = options.tps_tokens,
          .read_bandwidth_gbs = host.read_bandwidth_gbs},
@@ -289,6 +292,12 @@ void add_bench(CLI::App& app) {
                    "A calibration of the model (squish calibrate): stage 2 then compares every "
                    "method calibrated and not")
       ->check(not_empty);
+  command
+      ->add_option("--cache", options->cache,
+                   "Where compressed models are kept, so that a repeated or killed run does not "
+                   "compress again what it has; may be removed at any time")
+      ->check(not_empty)
+      ->capture_default_str();
   command->add_option("--rows", options->rows, "Output features of the synthetic matrix")
       ->check(CLI::Range(1, 1 << 20))
       ->excludes(weights);

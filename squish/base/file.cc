@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <system_error>
 
@@ -141,6 +142,15 @@ void check_writable(const std::filesystem::path& path) {
   const Descriptor file(partial, O_WRONLY | O_CREAT | O_TRUNC, 0644);
   if (file.get() < 0) fail("{}: cannot be written: {}", path.string(), reason());
   ::unlink(partial.c_str());
+}
+
+std::filesystem::path user_cache() {
+  const auto variable = [](const char* name) -> std::filesystem::path {
+    const char* const value = std::getenv(name);
+    return value == nullptr ? "" : value;
+  };
+  const std::filesystem::path cache = variable("XDG_CACHE_HOME");
+  return (cache.empty() ? variable("HOME") / ".cache" : cache) / "squish";
 }
 
 std::string sha256(std::span<const std::byte> bytes) {

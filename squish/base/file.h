@@ -36,6 +36,9 @@ void write_atomically(const std::filesystem::path& path, std::span<const std::st
 /// Leaves nothing behind.
 void check_writable(const std::filesystem::path& path);
 
+/// ${XDG_CACHE_HOME:-~/.cache}/squish, which may not exist.
+std::filesystem::path user_cache();
+
 /// Lower-case hexadecimal SHA-256.
 std::string sha256(std::span<const std::byte> bytes);
 std::string sha256(std::string_view text);

@@ -2,22 +2,21 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cassert>
 #include <chrono>
 #include <cmath>
 #include <cstring>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "squish/base/error.h"
 #include "squish/base/isa.h"
+#include "squish/base/memory.h"
 #include "squish/base/progress.h"
 #include "squish/base/version.h"
 #include "squish/compress/prepared_inputs.h"
-#include "squish/io/checkpoint.h"
 #include "squish/io/digest.h"
 #include "squish/linalg/gemm.h"
 #include "squish/quant/feedback.h"
@@ -26,29 +25,6 @@ namespace squish::compress {
 namespace {
 
 namespace fs = std::filesystem;
-
-constexpr const char* kLogFile = "squish.log.jsonl";
-
-io::CheckpointJob describe(const io::ModelFiles& files, const Plan& plan, const JobOptions& options,
-                           ThreadPool& pool) {
-  io::CheckpointJob job{.version = kVersion,
-                        .commit = kCommit,
-                        .isa = std::string(to_string(active_isa())),
-                        .blas = linalg::blas_description(),
-                        .seed = options.seed,
-                        .spec = plan.spec.full(),
-                        .tensors = {},
-                        .model_sha256 = io::model_digest(files, pool),
-                        .calibration_sha256 = ""};
-  for (const PlannedTensor& tensor : plan.compressed) {
-    job.tensors.emplace_back(tensor.name, tensor.spec.full());
-  }
-  if (options.calibration != nullptr) {
-    io::check_calibration(*options.calibration, job.model_sha256);
-    job.calibration_sha256 = options.calibration->digest;
-  }
-  return job;
-}
 
 /// Keeps a second job off the same directory for as long as it lives; the kernel lets go of it
 /// when the process dies.
@@ -94,22 +70,6 @@ class Log {
   int fd_;
 };
 
-/// What the process holds now, files that are mapped apart; 0 if unknown.
-std::size_t anonymous_memory() {
-  std::ifstream status("/proc/self/status");
-  for (std::string line; std::getline(status, line);) {
-    if (line.starts_with("RssAnon:")) return 1024 * std::stoull(line.substr(8));
-  }
-  return 0;
-}
-
-/// The most that it ever held, mapped files included.
-std::size_t peak_memory() {
-  struct rusage usage {};
-  ::getrusage(RUSAGE_SELF, &usage);
-  return 1024 * static_cast<std::size_t>(usage.ru_maxrss);
-}
-
 class Job {
  public:
   Job(const io::ModelFiles& files, const Plan& plan, const JobOptions& options, ThreadPool& pool)
@@ -128,7 +88,7 @@ class Job {
     if (!begun && !whole && holds_something(out)) {
       fail("{}: holds neither a checkpoint nor one that was begun", out.string());
     }
-    const io::CheckpointJob job = describe(files_, plan_, options_, pool_);
+    const io::CheckpointJob job = describe_job(files_, plan_, options_, pool_);
     std::error_code error;
     fs::create_directories(out, error);
     if (error) fail("{}: cannot be made: {}", out.string(), error.message());
@@ -196,7 +156,7 @@ class Job {
     std::size_t weights = 0;
     for (const PlannedTensor& tensor : plan_.compressed) weights += tensor.rows * tensor.cols;
     Log log(options_.out / kLogFile);
-    Progress progress("quantize", static_cast<double>(weights), options_.quiet);
+    Progress progress(options_.label, static_cast<double>(weights), options_.quiet);
     for (std::size_t i = 0; i < plan_.compressed.size(); ++i) {
       const PlannedTensor& tensor = plan_.compressed[i];
       if (!is_done(i + 1, {tensor.name})) {
@@ -223,7 +183,7 @@ class Job {
                                    {"snr_db", quant::snr_db(weights, decoded, pool_)},
                                    {"seconds", seconds.count()},
                                    {"anonymous_bytes", anonymous_memory()},
-                                   {"peak_rss_bytes", peak_memory()}};
+                                   {"peak_rss_bytes", peak_rss_bytes()}};
     if (const quant::InputMoments* const moments = inputs_.moments(tensor.name)) {
       const double loss = quant::proxy_loss(weights, decoded, moments->second, pool_);
       line["proxy_snr_db"] = -10 * std::log10(loss);
@@ -254,6 +214,32 @@ class Job {
 };
 
 }  // namespace
+
+io::CheckpointJob describe_job(const io::ModelFiles& files, const Plan& plan,
+                               const JobOptions& options, ThreadPool& pool) {
+  io::CheckpointJob job{.version = kVersion,
+                        .commit = kCommit,
+                        .isa = std::string(to_string(active_isa())),
+                        .blas = linalg::blas_description(),
+                        .seed = options.seed,
+                        .spec = plan.spec.full(),
+                        .tensors = {},
+                        .model_sha256 = io::model_digest(files, pool),
+                        .calibration_sha256 = ""};
+  for (const PlannedTensor& tensor : plan.compressed) {
+    job.tensors.emplace_back(tensor.name, tensor.spec.full());
+  }
+  if (options.calibration != nullptr) {
+    io::check_calibration(*options.calibration, job.model_sha256);
+    for (const std::string& name : io::linear_names(files.config)) {
+      if (options.calibration->inputs.contains(io::input_name(name))) continue;
+      fail("{}: nothing is known of the input of {}", options.calibration->path.string(), name);
+    }
+    job.calibration_sha256 = options.calibration->digest;
+    assert(!job.calibration_sha256.empty());  // else the job looks uncalibrated
+  }
+  return job;
+}
 
 void run_job(const io::ModelFiles& files, const Plan& plan, const JobOptions& options,
              ThreadPool& pool) {

@@ -5,18 +5,27 @@
 #include "squish/base/threads.h"
 #include "squish/compress/plan.h"
 #include "squish/io/calibration.h"
+#include "squish/io/checkpoint.h"
 
 /// The job behind `squish quantize`: a model into a checkpoint, tensor by tensor, resumable.
 namespace squish::compress {
+
+/// Beside the tensors: one line of JSON for each, with what it took.
+inline constexpr const char* kLogFile = "squish.log.jsonl";
 
 struct JobOptions {
   std::filesystem::path out;
   std::uint64_t seed = 0;
   bool resume = false;
-  bool quiet = false;  ///< no progress on standard error
+  bool quiet = false;              ///< no progress on standard error
+  std::string label = "quantize";  ///< of the progress
   /// Null: every method rounds as if all inputs counted alike.
   const io::Calibration* calibration = nullptr;
 };
+
+/// All that the bytes of the checkpoint depend on. Error if the calibration is of another model.
+io::CheckpointJob describe_job(const io::ModelFiles& files, const Plan& plan,
+                               const JobOptions& options, ThreadPool& pool);
 
 /// Writes the checkpoint `out`, or what is missing of it. Error if `out` exists (without `resume`)
 /// or belongs to another job. A killed run, resumed, ends in the bytes of one that was not; the

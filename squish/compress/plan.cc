@@ -3,12 +3,10 @@
 #include <fnmatch.h>
 
 #include <algorithm>
-#include <memory>
 #include <numeric>
 #include <set>
 
 #include "squish/base/error.h"
-#include "squish/io/checkpoint.h"
 
 namespace squish::compress {
 namespace {
@@ -83,31 +81,6 @@ std::vector<TensorRule> table_rules(const io::ModelConfig& config, int embed_bit
                head_bits, head_bits);
   }
   return rules;
-}
-
-io::ModelFiles with_tables(const io::ModelFiles& files, const std::vector<TensorRule>& rules,
-                           std::uint64_t seed, ThreadPool& pool) {
-  struct Owned {
-    quant::Packed packed;
-    std::shared_ptr<const io::StoredPacked> stored;  // points into `packed`
-  };
-  io::ModelFiles result = files;
-  for (const TensorRule& rule : rules) {
-    io::Tensor& tensor = result.table.tensors.at(rule.glob);
-    const std::size_t before = tensor.stored_bytes();
-    auto owned = std::make_shared<Owned>();
-    try {
-      owned->packed = quant::quantize(io::read_matrix(tensor, pool), *rule.spec,
-                                      {.pool = pool, .seed = seed, .key = tensor.name});
-    } catch (const Error& error) {
-      fail("{}: tensor {}: {}", files.path.string(), tensor.name, error.what());
-    }
-    tensor = io::packed_tensor(tensor.name, owned->packed);
-    owned->stored = tensor.packed;
-    tensor.packed = {owned, owned->stored.get()};
-    result.file_bytes = result.file_bytes - before + tensor.stored_bytes();
-  }
-  return result;
 }
 
 }  // namespace squish::compress

@@ -44,9 +44,4 @@ Plan make_plan(const io::ModelFiles& files, const quant::Spec& spec,
 /// the embedding.
 std::vector<TensorRule> table_rules(const io::ModelConfig& config, int embed_bits, int head_bits);
 
-/// The model with the matrices of `rules`, which are table_rules(), stored by their specs, in
-/// memory: what reads its embedding or its head decodes them.
-io::ModelFiles with_tables(const io::ModelFiles& files, const std::vector<TensorRule>& rules,
-                           std::uint64_t seed, ThreadPool& pool);
-
 }  // namespace squish::compress

@@ -63,11 +63,4 @@ double read_bandwidth(ThreadPool& pool) {
   return best;
 }
 
-std::size_t peak_rss_bytes() {
-  const std::string kib = line_after("/proc/self/status", "VmHWM");
-  return kib.empty() ? 0 : 1024 * std::stoull(kib);
-}
-
-void reset_peak_rss() { std::ofstream("/proc/self/clear_refs") << "5"; }
-
 }  // namespace squish::evaluate

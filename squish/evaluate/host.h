@@ -22,9 +22,4 @@ Host describe_host(const ThreadPool& pool);
 /// over 1 GiB, by all threads of the pool, from pages like those that weights lie in.
 double read_bandwidth(ThreadPool& pool);
 
-/// The most memory that this process has held since reset_peak_rss(), or since its start where the
-/// kernel cannot reset it; 0 if unknown.
-std::size_t peak_rss_bytes();
-void reset_peak_rss();
-
 }  // namespace squish::evaluate

@@ -2,26 +2,19 @@
 
 #include <fmt/format.h>
 
-#include <chrono>
+#include <algorithm>
 #include <memory>
 
 #include "squish/base/progress.h"
-#include "squish/evaluate/host.h"
 
 namespace squish::evaluate {
 namespace {
-
-using Packed = std::shared_ptr<const quant::Packed>;
 
 class ModelBencher {
  public:
   ModelBencher(const io::ModelFiles& files, const Passage* passage,
                const ModelBenchOptions& options, ThreadPool& pool)
-      : files_(files),
-        candidate_files_(compress::with_tables(files, options.tables, options.seed, pool)),
-        passage_(passage),
-        options_(options),
-        pool_(pool) {}
+      : files_(files), passage_(passage), options_(options), pool_(pool) {}
 
   ModelBench run() {
     bench_.rows.push_back(uncompressed_row(files_, options_.seed));
@@ -30,11 +23,17 @@ class ModelBencher {
       const bool takes_moments = quant::find_method(spec.method()).prepare != nullptr;
       if (options_.calibration != nullptr && takes_moments) add_row(spec, true);
     }
-    packed_.resize(bench_.rows.size());
+    candidates_.resize(bench_.rows.size());
     compress();
     const model::SharedWeights own = model::load_shared(files_, pool_);
-    const model::SharedWeights shared =
-        options_.tables.empty() ? own : model::load_shared(candidate_files_, pool_);
+    model::SharedWeights shared = own;
+    if (!options_.tables.empty()) {
+      const auto compressed = std::find_if(bench_.rows.begin() + 1, bench_.rows.end(),
+                                           [](const auto& row) { return row.ok(); });
+      if (compressed != bench_.rows.end()) {  // all store them alike
+        shared = model::load_shared(candidates_[compressed - bench_.rows.begin()], pool_);
+      }
+    }
     {
       const model::Transformer reference = model::load_transformer(files_, own, pool_);
       if (passage_ != nullptr) measure_quality(reference, shared);
@@ -44,12 +43,11 @@ class ModelBencher {
     for (std::size_t i = 1; i < bench_.rows.size(); ++i) {
       progress.advance(0, bench_.rows[i].spec);
       run_step(bench_.rows[i], [&] {
-        measure_speed(bench_.rows[i], build(shared, i, [&](const Packed& packed) {
+        measure_speed(bench_.rows[i], build(shared, i, [&](const io::Tensor& tensor) {
                         return model::dense_linear(
-                            std::make_shared<const Matrix>(quant::dequantize(*packed, pool_)));
+                            std::make_shared<const Matrix>(io::read_matrix(tensor, pool_)));
                       }));
       });
-      packed_[i].clear();
       progress.advance(1);
     }
     return std::move(bench_);
@@ -63,37 +61,31 @@ class ModelBencher {
   }
 
   void compress() {
-    std::size_t weights = 0;
-    for (const std::string& name : io::linear_names(files_.config)) {
-      weights += files_.table.at(name).elements();
-    }
+    compress::evict_candidates(options_.cache);
     for (std::size_t i = 1; i < bench_.rows.size(); ++i) {
       const quant::Spec& spec = specs_[i - 1];
       const bool calibrated = bench_.rows[i].calibrated;
-      Progress progress("quantize " + spec.asked() + (calibrated ? " calibrated" : ""),
-                        static_cast<double>(weights), options_.quiet);
       run_step(bench_.rows[i], [&] {
-        reset_peak_rss();
-        const auto start = std::chrono::steady_clock::now();
-        packed_[i] = compress::compress_model(files_, spec, options_.seed,
-                                              calibrated ? options_.calibration : nullptr, pool_,
-                                              [&](const std::string& name, std::size_t done) {
-                                                progress.advance(static_cast<double>(done), name);
-                                              });
-        const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+        compress::JobOptions job;
+        job.seed = options_.seed;
+        job.quiet = options_.quiet;
+        job.label = "quantize " + spec.asked() + (calibrated ? " calibrated" : "");
+        job.calibration = calibrated ? options_.calibration : nullptr;
+        compress::Candidate candidate = compress::cached_candidate(
+            files_, compress::make_plan(files_, spec, options_.tables), job, options_.cache, pool_);
         bench_.rows[i].result =
-            ModelResult{.storage = packed_storage(candidate_files_, packed_[i]),
-                        .compression = Compression{seconds.count(), peak_rss_bytes()}};
+            ModelResult{.storage = storage_of(candidate.files), .cost = candidate.cost};
+        candidates_[i] = std::move(candidate.files);
       });
     }
   }
 
-  /// The candidate of row `i`, each layer made from its bytes by `linear`.
+  /// The candidate of row `i`, each layer made from its tensor by `linear`.
   template <class MakeLinear>
   model::Transformer build(const model::SharedWeights& shared, std::size_t i,
                            const MakeLinear& linear) {
-    return model::build_transformer(files_, shared, pool_, [&](const std::string& name) {
-      return linear(packed_[i].at(name));
+    return model::build_transformer(candidates_[i], shared, pool_, [&](const std::string& name) {
+      return linear(candidates_[i].table.at(name));
     });
   }
 
@@ -102,8 +94,10 @@ class ModelBencher {
     std::vector<model::Transformer> candidates;
     for (std::size_t i = 1; i < bench_.rows.size(); ++i) {
       run_step(bench_.rows[i], [&] {
-        candidates.push_back(
-            build(shared, i, [](const Packed& p) { return model::packed_linear(p); }));
+        candidates.push_back(build(shared, i, [](const io::Tensor& tensor) {
+          return model::packed_linear(
+              std::make_shared<const quant::Packed>(io::read_packed(tensor)));
+        }));
         rows.push_back(i);
       });
     }
@@ -136,13 +130,12 @@ class ModelBencher {
   }
 
   const io::ModelFiles& files_;
-  const io::ModelFiles candidate_files_;  // all but the linear layers
   const Passage* passage_;
   const ModelBenchOptions& options_;
   ThreadPool& pool_;
   ModelBench bench_;
-  std::vector<quant::Spec> specs_;             // of the rows after the first
-  std::vector<compress::PackedModel> packed_;  // by row
+  std::vector<quant::Spec> specs_;          // of the rows after the first
+  std::vector<io::ModelFiles> candidates_;  // by row
 };
 
 }  // namespace
@@ -160,7 +153,7 @@ Row<ModelResult> uncompressed_row(const io::ModelFiles& files, std::uint64_t see
           .spec = "none",
           .spec_full = "none",
           .seed = seed,
-          .result = ModelResult{.storage = source_storage(files)}};
+          .result = ModelResult{.storage = storage_of(files)}};
 }
 
 ModelBench bench_model(const io::ModelFiles& files, const Passage* passage,

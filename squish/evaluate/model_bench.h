@@ -1,9 +1,10 @@
 #pragma once
+#include <filesystem>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "squish/compress/plan.h"
+#include "squish/compress/candidate.h"
 #include "squish/evaluate/perplexity.h"
 #include "squish/evaluate/row.h"
 #include "squish/evaluate/storage.h"
@@ -12,15 +13,10 @@
 /// Every method on a whole model: stage 2 of the benchmark.
 namespace squish::evaluate {
 
-struct Compression {
-  double quantize_s = 0;           ///< reading and decoding the source included
-  std::size_t peak_rss_bytes = 0;  ///< of the process, with what it held before
-};
-
 struct ModelResult {
   Storage storage = {};
-  std::optional<Compression> compression = {};  ///< absent for the uncompressed model
-  std::optional<Quality> quality = {};          ///< absent without a text
+  std::optional<compress::Cost> cost = {};  ///< absent for the uncompressed model
+  std::optional<Quality> quality = {};      ///< absent without a text
   std::optional<Throughput> throughput = {};
 };
 
@@ -37,6 +33,7 @@ struct ModelBenchOptions {
   const io::Calibration* calibration = nullptr;
   /// How all candidates store embedding and head: compress::table_rules(); empty: as the source.
   std::vector<compress::TensorRule> tables = {};
+  std::filesystem::path cache;  ///< where candidates are kept (compress/candidate.h)
   std::uint64_t seed = 0;
   std::size_t tps_tokens = 128;
   double read_bandwidth_gbs = 0;
@@ -52,7 +49,7 @@ Row<ModelResult> uncompressed_row(const io::ModelFiles& files, std::uint64_t see
 
 /// All rows; `passage` may be null. A method that fails leaves its sentence in its row, beside what
 /// was measured before. Memory: the uncompressed model in floats, all candidates in their methods'
-/// bytes, and never two models in floats.
+/// bytes, and never two models in floats. Disk: a checkpoint of each candidate in the cache.
 ModelBench bench_model(const io::ModelFiles& files, const Passage* passage,
                        const ModelBenchOptions& options, ThreadPool& pool);
 

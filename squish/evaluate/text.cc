@@ -28,12 +28,6 @@ std::filesystem::path environment(const char* name) {
   return value == nullptr ? "" : value;
 }
 
-std::filesystem::path cache_folder() {
-  std::filesystem::path cache = environment("XDG_CACHE_HOME");
-  if (cache.empty()) cache = environment("HOME") / ".cache";
-  return cache / "squish/data";
-}
-
 std::filesystem::path first_file(const std::vector<std::filesystem::path>& paths) {
   for (const std::filesystem::path& path : paths) {
     std::error_code error;
@@ -45,7 +39,7 @@ std::filesystem::path first_file(const std::vector<std::filesystem::path>& paths
 /// The first of `names` that is in a place for texts; empty if none is.
 std::filesystem::path find_shared(std::initializer_list<const char*> names) {
   const std::filesystem::path shared = "../shared/data/wikitext-2";
-  for (const auto& folder : {shared, kSourceDirectory / shared, cache_folder()}) {
+  for (const auto& folder : {shared, kSourceDirectory / shared, user_cache() / "data"}) {
     for (const char* name : names) {
       if (auto path = first_file({folder / name}); !path.empty()) return path;
     }
@@ -65,7 +59,7 @@ std::filesystem::path find_test_text() {
   fail(
       "perplexity needs WikiText-2's raw test split: run scripts/fetch_text.sh, or put {} into {}, "
       "or name it by --ppl-data or SQUISH_DATA",
-      kTestFile, cache_folder().string());
+      kTestFile, (user_cache() / "data").string());
 }
 
 std::filesystem::path find_valid_text() {
@@ -80,7 +74,7 @@ std::filesystem::path find_valid_text() {
   fail(
       "calibration needs a text, by default WikiText-2's valid split: put wiki.valid.raw or "
       "wiki.valid.nounk into {}, or name a text by --text",
-      cache_folder().string());
+      (user_cache() / "data").string());
 }
 
 Text load(const std::filesystem::path& path) {

@@ -311,6 +311,8 @@ void check_job_tensors(const CheckpointJob& job, const TensorTable& table, const
 
 }  // namespace
 
+std::string job_digest(const CheckpointJob& job) { return sha256(job_json(job).dump()); }
+
 std::string difference(const CheckpointJob& before, const CheckpointJob& now) {
   const json a = job_json(before), b = job_json(now);
   for (const char* key : {"model_sha256", "spec", "tensors", "seed", "calibration_sha256",

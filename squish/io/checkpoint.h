@@ -26,6 +26,9 @@ struct CheckpointJob {
   std::string model_sha256, calibration_sha256;              ///< empty: no calibration
 };
 
+/// SHA-256 of all of it.
+std::string job_digest(const CheckpointJob& job);
+
 /// A sentence on what differs, "the seed was 1 and is 2"; empty if nothing does.
 std::string difference(const CheckpointJob& before, const CheckpointJob& now);
 

@@ -72,9 +72,9 @@ Json to_json(const evaluate::Row<evaluate::ModelResult>& row, const evaluate::Pa
   json["bpw_linear"] = result.storage.bpw_linear;
   json["bpw_model"] = result.storage.bpw_model;
   json["file_bytes"] = result.storage.file_bytes;
-  if (result.compression) {
-    json["quantize_s"] = result.compression->quantize_s;
-    json["peak_rss_bytes"] = result.compression->peak_rss_bytes;
+  if (result.cost) {
+    json["quantize_s"] = result.cost->seconds;
+    json["peak_rss_bytes"] = result.cost->peak_rss_bytes;
   }
   if (result.quality && passage != nullptr) {
     const evaluate::Quality& quality = *result.quality;

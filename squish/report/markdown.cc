@@ -64,7 +64,7 @@ void fill(std::vector<std::string>& line, const evaluate::ModelResult& result) {
     line[8] = number(speed.prefill_tps.median, 0);
     line[9] = number(1e-9 * speed.bytes_per_token * speed.tps.median, 1);
   }
-  if (result.compression) line[10] = number(result.compression->quantize_s, 1);
+  if (result.cost) line[10] = number(result.cost->seconds, 1);
 }
 
 }  // namespace

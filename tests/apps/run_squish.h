@@ -51,6 +51,7 @@ class Program : public ::testing::Test {
     if (child == 0) {
       ::dup2(::open(out.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600), STDOUT_FILENO);
       ::dup2(::open(err.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600), STDERR_FILENO);
+      ::setenv("XDG_CACHE_HOME", (directory_ / "cache").c_str(), 1);  // not the user's
       prepare();
       if (::chdir(directory_.c_str()) == 0) ::execv(SQUISH_BINARY, argv.data());
       ::_exit(127);

@@ -50,7 +50,7 @@ TEST(ModelTable, ShowsEveryColumnAndWhatBelongsToTheFigures) {
   bench.rows[1].spec = "int4";
   bench.rows[1].result = {
       .storage = {5, 5.5, 400},
-      .compression = evaluate::Compression{1.25, 1000},
+      .cost = compress::Cost{1.25, 1000},
       .quality = evaluate::Quality{.ppl = 22,
                                    .nll = 3.09,
                                    .nll_se = 0.05,

@@ -1,0 +1,15 @@
+#pragma once
+#include <cstddef>
+
+/// What the kernel says of this process's memory; 0 where it does not say.
+namespace squish {
+
+/// Bytes held now, mapped files apart.
+std::size_t anonymous_memory();
+
+/// The most bytes held, mapped files included, since reset_peak_rss(), or since the start where the
+/// kernel cannot reset it.
+std::size_t peak_rss_bytes();
+void reset_peak_rss();
+
+}  // namespace squish
