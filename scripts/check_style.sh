@@ -25,11 +25,11 @@ for i in "${!order[@]}"; do
 done
 
 # Every path that a document names in backquotes exists.
-for document in README.md ARCHITECTURE.md CONTRIBUTING.md docs/*.md; do
+for document in README.md ARCHITECTURE.md CONTRIBUTING.md docs/*.md bench/*/*.md; do
   [ -f "$document" ] || continue
   while read -r path; do
     [ -e "$path" ] || offence "$document names $path, which does not exist"
-  done < <(grep -oE '`(squish|apps|tests|scripts|docs|cmake)/[A-Za-z0-9_./-]+`' "$document" |
+  done < <(grep -oE '`(squish|apps|tests|scripts|docs|cmake|bench)/[A-Za-z0-9_./-]+`' "$document" |
              tr -d '`' | sort -u)
 done
 exit $status
