@@ -76,9 +76,9 @@ void run(const Options& options) {
   host.read_bandwidth_gbs = evaluate::read_bandwidth(pool);
   evaluate::ModelBench bench;
   bench.rows.push_back(evaluate::uncompressed_row(files, 0));
-  if (!files.spec.empty()) {  // a checkpoint
-    const auto spec = quant::Spec::parse(files.spec);
-    bench.rows[0].method = spec.method();
+  if (!files.spec.empty()) {                                     // a checkpoint
+    const bool mixed = files.spec.find(';') != files.spec.npos;  // specs were chosen by tensor
+    bench.rows[0].method = mixed ? "mixed" : quant::Spec::parse(files.spec).method();
     bench.rows[0].spec = bench.rows[0].spec_full = files.spec;
   }
   const model::Transformer own = load(files, pool);

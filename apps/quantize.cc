@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <map>
 #include <memory>
 #include <optional>
 
@@ -9,6 +10,7 @@
 #include "squish/base/error.h"
 #include "squish/base/text.h"
 #include "squish/compress/job.h"
+#include "squish/evaluate/presets.h"
 
 namespace squish::apps {
 namespace {
@@ -16,11 +18,81 @@ namespace {
 struct Options {
   Machine machine;
   TableFlags tables;
-  std::string model, spec, calibration;
+  std::string model, spec, calibration, text, target_size;
+  double target_bpw = 0;
   std::vector<std::string> rules;
   compress::JobOptions job;
   bool dry_run = false;
 };
+
+constexpr std::size_t kHeldOutWindow = 512, kHeldOutTokens = 1024;
+// QuIP# up to its 4 bits, then grids with little beside the codes.
+constexpr const char* kCandidates =
+    "quip:bits=2;quip:bits=3;quip:bits=4;int5:sym=1,g=128,clip=mse,scale=f16;"
+    "int6:sym=1,g=128,clip=mse,scale=f16;int8:sym=1,g=128,clip=mse,scale=f16";
+
+/// "50M", "1.5GiB": a number of bytes.
+std::uint64_t parse_size(const std::string& text) {
+  static const std::map<std::string, double> kUnits = {
+      {"", 1},     {"K", 1e3},  {"M", 1e6},      {"G", 1e9},         {"KB", 1e3},
+      {"MB", 1e6}, {"GB", 1e9}, {"KiB", 1024.0}, {"MiB", 1048576.0}, {"GiB", 1073741824.0}};
+  const std::size_t end = std::min(text.find_first_not_of("0123456789."), text.size());
+  const auto unit = kUnits.find(text.substr(end));
+  double value = 0;
+  if (unit == kUnits.end() || !CLI::detail::lexical_cast(text.substr(0, end), value) ||
+      !(value * unit->second >= 1) || value * unit->second > 1e18) {
+    fail_usage("--target-size {}: expected a number of bytes, as in 50M or 48MiB", text);
+  }
+  return static_cast<std::uint64_t>(value * unit->second);
+}
+
+/// What specs are chosen by; absent without a target.
+std::optional<compress::Target> make_target(const Options& options, const io::ModelFiles& files) {
+  if (options.target_bpw == 0 && options.target_size.empty()) return {};
+  compress::Target target;
+  target.bpw = options.target_bpw;
+  if (!options.target_size.empty()) target.bytes = parse_size(options.target_size);
+  target.candidates = evaluate::parse_specs(options.spec.empty() ? kCandidates : options.spec);
+  if (options.dry_run) return target;
+  evaluate::Text text = evaluate::load_calibration_text(options.text);
+  text.raw = std::string(evaluate::split_lines(text.raw).held_out);
+  target.windows =
+      evaluate::cut_passage(text, model::Tokenizer(files.tokenizer), files.config.max_context,
+                            {.protocol = evaluate::Protocol::gptq,
+                             .ctx = std::min(kHeldOutWindow, files.config.max_context),
+                             .tokens = kHeldOutTokens})
+          .windows;
+  return target;
+}
+
+/// What can be said before anything is compressed: each candidate for all, and the target.
+void print_target(const io::ModelFiles& files, const compress::Plan& plan,
+                  const compress::Target& target) {
+  std::uint64_t kept = 0;
+  for (const std::string& name : plan.kept) kept += files.table.at(name).stored_bytes();
+  fmt::print(
+      "target: {}; specs are chosen by measured loss, which compresses every tensor by every "
+      "candidate; each for all tensors:\n\n{:>6}  {:>8}  {}\n",
+      describe(target), "bits", "MB", "candidate");
+  for (const quant::Spec& spec : target.candidates) {
+    const quant::Method& method = quant::find_method(spec.method());
+    double bits = 0, weights = 0, ruled = 0;
+    for (const auto& tensor : plan.compressed) {
+      const double count = static_cast<double>(tensor.rows) * static_cast<double>(tensor.cols);
+      if (tensor.by_rule) {
+        ruled += tensor.nominal_bpw * count;
+        continue;
+      }
+      bits += method.nominal_bpw(spec, tensor.rows, tensor.cols) * count;
+      weights += count;
+    }
+    fmt::print("{:>6.3f}  {:>8.1f}  {}\n", weights > 0 ? bits / weights : 0,
+               1e-6 * (static_cast<double>(kept) + (bits + ruled) / 8), spec.asked());
+  }
+  fmt::print(
+      "\nbits: a weight, of the tensors whose spec is chosen, by the methods' formulas; MB: "
+      "the whole model\n");
+}
 
 void print_plan(const io::ModelFiles& files, const compress::Plan& plan) {
   double bytes = 0, weights = 0, kept_bytes = 0, kept_weights = 0;
@@ -53,16 +125,27 @@ void print_plan(const io::ModelFiles& files, const compress::Plan& plan) {
 
 void run(Options options) {
   options.machine.choose_isa();
-  const quant::Spec spec = quant::Spec::parse(options.spec);
+  const bool has_target = options.target_bpw > 0 || !options.target_size.empty();
+  if (!has_target && options.spec.empty()) fail_usage("--spec: a method is expected");
+  if (!has_target && !options.text.empty()) {
+    fail_usage("--text {}: for --target-bpw or --target-size", options.text);
+  }
   std::vector<compress::TensorRule> asked;
   for (const std::string& rule : options.rules) asked.push_back(compress::parse_rule(rule));
   const io::ModelFiles files = io::open_model(options.model);
   std::vector<compress::TensorRule> rules =
       compress::table_rules(files.config, options.tables.embed_bits, options.tables.head_bits);
   rules.insert(rules.end(), asked.begin(), asked.end());
-  const compress::Plan plan = compress::make_plan(files, spec, rules);
+  const std::optional<compress::Target> target = make_target(options, files);
+  if (target) options.job.target = &*target;
+  const compress::Plan plan = compress::make_plan(
+      files, target ? target->candidates.front() : quant::Spec::parse(options.spec), rules);
   if (options.dry_run) {
-    print_plan(files, plan);
+    if (target) {
+      print_target(files, plan, *target);
+    } else {
+      print_plan(files, plan);
+    }
     return;
   }
   if (options.job.out.empty()) fail_usage("--output: a directory to write is expected");
@@ -87,9 +170,29 @@ void add_quantize(CLI::App& app) {
   command
       ->add_option("-o,--output", options->job.out, "The checkpoint: a directory that is not there")
       ->check(not_empty);
-  command->add_option("--spec", options->spec, "Method and parameters (squish methods)")
-      ->check(not_empty)
-      ->required();
+  command
+      ->add_option("--spec", options->spec,
+                   "Method and parameters (squish methods); with a target 'SPEC;SPEC', the "
+                   "candidates, by default QuIP# at 2, 3 and 4 bits and int5, int6 and int8")
+      ->check(not_empty);
+  CLI::Option* const size =
+      command
+          ->add_option("--target-size", options->target_size,
+                       "Choose specs so that all tensors of the checkpoint take at most so many "
+                       "bytes (headers and paddings apart): 50M, 48MiB")
+          ->check(not_empty);
+  command
+      ->add_option(
+          "--target-bpw", options->target_bpw,
+          "Choose specs so that the compressed linear layers of the blocks take at most so "
+          "many stored bits a weight in all (--tensor's among them, none's not)")
+      ->check(CLI::Range(0.01, 64.0))
+      ->excludes(size);
+  command
+      ->add_option("--text", options->text,
+                   "With a target: the text whose last 15 % of the lines tell how much each tensor "
+                   "counts; default: as squish calibrate")
+      ->check(not_empty);
   command
       ->add_option("--tensor", options->rules,
                    "GLOB=SPEC: another spec, or none, for the matrices whose names match; the last "
@@ -111,6 +214,7 @@ void add_quantize(CLI::App& app) {
       "Examples:\n"
       "  squish calibrate model.gguf -o model.calib\n"
       "  squish quantize model.gguf -o model-q2 --spec quip:bits=2 --calib model.calib\n"
+      "  squish quantize model.gguf -o model-q25 --target-bpw 2.5 --calib model.calib\n"
       "  squish quantize model.gguf -o model-q4 --spec int4 --tensor '*.down_proj.weight=int8'");
   command->callback([options] { run(*options); });
 }

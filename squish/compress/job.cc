@@ -16,6 +16,7 @@
 #include "squish/base/memory.h"
 #include "squish/base/progress.h"
 #include "squish/base/version.h"
+#include "squish/compress/calibration.h"
 #include "squish/compress/prepared_inputs.h"
 #include "squish/io/digest.h"
 #include "squish/linalg/gemm.h"
@@ -88,7 +89,7 @@ class Job {
     if (!begun && !whole && holds_something(out)) {
       fail("{}: holds neither a checkpoint nor one that was begun", out.string());
     }
-    const io::CheckpointJob job = describe_job(files_, plan_, options_, pool_);
+    io::CheckpointJob job = describe_job(files_, plan_, options_, pool_);
     std::error_code error;
     fs::create_directories(out, error);
     if (error) fail("{}: cannot be made: {}", out.string(), error.message());
@@ -99,9 +100,11 @@ class Job {
     if (!whole) {
       remove_partial_files();
       io::write_job(job, out);
+      if (options_.target != nullptr) decide_specs(job);
       write_files();
       io::write_manifest(job, file_count(), out);
     }
+    fs::remove_all(out / kCandidates);
     fs::remove(out / io::kJobFile);
   }
 
@@ -128,17 +131,17 @@ class Job {
   }
 
   void remove_partial_files() const {
-    for (const auto& entry : fs::directory_iterator(options_.out)) {
+    for (const auto& entry : fs::recursive_directory_iterator(options_.out)) {
       if (entry.path().extension() == ".partial") fs::remove(entry.path());
     }
   }
 
-  /// Whether file `index` is there, undamaged, with exactly the tensors `names`.
-  bool is_done(std::size_t index, const std::vector<std::string>& names) const {
-    if (!fs::exists(file(index))) return false;
+  /// Whether the file is there, undamaged, with exactly the tensors `names`.
+  static bool is_done(const fs::path& path, const std::vector<std::string>& names) {
+    if (!fs::exists(path)) return false;
     try {
       io::TensorTable table;
-      io::read_checkpoint_file(file(index), table);
+      io::read_checkpoint_file(path, table);
       for (const std::string& name : names) io::check_sums(table.at(name));
       return table.tensors.size() == names.size();
     } catch (const Error&) {
@@ -148,7 +151,7 @@ class Job {
 
   void write_files() {
     io::write_checkpoint_config(files_, options_.out);
-    if (!is_done(0, plan_.kept)) {
+    if (!is_done(file(0), plan_.kept)) {
       std::vector<io::Tensor> kept;
       for (const std::string& name : plan_.kept) kept.push_back(files_.table.at(name));
       io::write_checkpoint_file(file(0), kept);
@@ -159,12 +162,41 @@ class Job {
     Progress progress(options_.label, static_cast<double>(weights), options_.quiet);
     for (std::size_t i = 0; i < plan_.compressed.size(); ++i) {
       const PlannedTensor& tensor = plan_.compressed[i];
-      if (!is_done(i + 1, {tensor.name})) {
+      if (!is_done(file(i + 1), {tensor.name})) {
         progress.advance(0, tensor.name);
-        write_tensor(tensor, file(i + 1), log);
+        const bool is_candidate = i < candidates_.size() && is_done(candidates_[i], {tensor.name});
+        if (is_candidate) fs::rename(candidates_[i], file(i + 1));
+        if (!is_candidate) write_tensor(tensor, file(i + 1), log);
       }
       progress.advance(static_cast<double>(tensor.rows * tensor.cols), tensor.name);
     }
+  }
+
+  void decide_specs(io::CheckpointJob& job) {
+    Log log(options_.out / kLogFile);
+    const auto store = [&](const PlannedTensor& tensor, const fs::path& path) {
+      if (!is_done(path, {tensor.name})) write_tensor(tensor, path, log);
+      io::TensorTable table;
+      io::read_checkpoint_file(path, table);
+      const io::Tensor& stored = table.at(tensor.name);
+      return Stored{stored.stored_bytes(),
+                    loss(tensor.name, io::read_matrix(files_.table.at(tensor.name), pool_),
+                         io::read_matrix(stored, pool_))};
+    };
+    Decision decision =
+        decide(files_, plan_, *options_.target, options_.out, store, options_.quiet, pool_);
+    plan_ = std::move(decision.plan);
+    candidates_ = std::move(decision.files);
+    for (std::size_t i = 0; i < plan_.compressed.size(); ++i) {
+      job.tensors[i].second = plan_.compressed[i].spec.full();
+    }
+  }
+
+  /// Without calibration all inputs count alike.
+  double loss(const std::string& name, const Matrix& weights, const Matrix& decoded) {
+    const quant::InputMoments* const moments = inputs_.moments(name);
+    return moments != nullptr ? quant::proxy_loss(weights, decoded, moments->second, pool_)
+                              : std::pow(10, -0.1 * quant::snr_db(weights, decoded, pool_));
   }
 
   void write_tensor(const PlannedTensor& tensor, const fs::path& path, Log& log) {
@@ -207,7 +239,8 @@ class Job {
   }
 
   const io::ModelFiles& files_;
-  const Plan& plan_;
+  Plan plan_;
+  std::vector<fs::path> candidates_;  // of plan_.compressed, where specs were chosen
   const JobOptions& options_;
   ThreadPool& pool_;
   PreparedInputs inputs_;
@@ -225,9 +258,19 @@ io::CheckpointJob describe_job(const io::ModelFiles& files, const Plan& plan,
                         .spec = plan.spec.full(),
                         .tensors = {},
                         .model_sha256 = io::model_digest(files, pool),
-                        .calibration_sha256 = ""};
+                        .calibration_sha256 = "",
+                        .target = "",
+                        .held_out_sha256 = ""};
   for (const PlannedTensor& tensor : plan.compressed) {
     job.tensors.emplace_back(tensor.name, tensor.spec.full());
+  }
+  if (options.target != nullptr) {
+    job.spec = all_specs(*options.target);
+    job.target = describe(*options.target);
+    job.held_out_sha256 = tokens_sha256(options.target->windows);
+    for (std::size_t i = 0; i < plan.compressed.size(); ++i) {
+      if (!plan.compressed[i].by_rule) job.tensors[i].second.clear();
+    }
   }
   if (options.calibration != nullptr) {
     io::check_calibration(*options.calibration, job.model_sha256);

@@ -4,6 +4,7 @@
 
 #include "squish/base/threads.h"
 #include "squish/compress/plan.h"
+#include "squish/compress/target.h"
 #include "squish/io/calibration.h"
 #include "squish/io/checkpoint.h"
 
@@ -21,6 +22,8 @@ struct JobOptions {
   std::string label = "quantize";  ///< of the progress
   /// Null: every method rounds as if all inputs counted alike.
   const io::Calibration* calibration = nullptr;
+  /// Null: every tensor by the plan's spec; otherwise decide() replaces those that no rule chose.
+  const Target* target = nullptr;
 };
 
 /// All that the bytes of the checkpoint depend on. Error if the calibration is of another model.

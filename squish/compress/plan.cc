@@ -39,12 +39,14 @@ Plan make_plan(const io::ModelFiles& files, const quant::Spec& spec,
   Plan plan{spec, {}, {}};
   const std::vector<std::string> linear = io::linear_names(files.config);
   std::vector<bool> used(rules.size());
+  bool by_rule = false;  // the last that spec_of() chose
   const auto spec_of = [&](const std::string& name,
                            std::optional<quant::Spec> chosen) -> std::optional<quant::Spec> {
+    by_rule = false;
     if (files.table.at(name).shape.size() != 2) return {};
     for (std::size_t i = 0; i < rules.size(); ++i) {
       if (::fnmatch(rules[i].glob.c_str(), name.c_str(), 0) != 0) continue;
-      used[i] = true;
+      used[i] = by_rule = true;
       chosen = rules[i].spec;
     }
     return chosen;
@@ -57,7 +59,7 @@ Plan make_plan(const io::ModelFiles& files, const quant::Spec& spec,
     const io::Tensor& tensor = files.table.at(name);
     const quant::Method& method = quant::find_method(chosen->method());
     plan.compressed.push_back({name, *chosen, tensor.rows(), tensor.cols(),
-                               method.nominal_bpw(*chosen, tensor.rows(), tensor.cols())});
+                               method.nominal_bpw(*chosen, tensor.rows(), tensor.cols()), by_rule});
   };
   const std::set<std::string> is_linear(linear.begin(), linear.end());
   for (const auto& [name, tensor] : files.table.tensors) {

@@ -23,7 +23,8 @@ struct PlannedTensor {
   std::string name;
   quant::Spec spec;
   std::size_t rows, cols;
-  double nominal_bpw;  ///< by the formula of the method's paper
+  double nominal_bpw;    ///< by the formula of the method's paper
+  bool by_rule = false;  ///< a rule chose the spec
 };
 
 /// What becomes of each tensor of a model.

@@ -223,15 +223,20 @@ json read_with_entries(const fs::path& path, TensorTable& table) {
 }
 
 json job_json(const CheckpointJob& job) {
-  return {{"version", job.version},
-          {"commit", job.commit},
-          {"isa", job.isa},
-          {"blas", job.blas},
-          {"seed", job.seed},
-          {"spec", job.spec},
-          {"tensors", job.tensors},
-          {"model_sha256", job.model_sha256},
-          {"calibration_sha256", job.calibration_sha256}};
+  json result = {{"version", job.version},
+                 {"commit", job.commit},
+                 {"isa", job.isa},
+                 {"blas", job.blas},
+                 {"seed", job.seed},
+                 {"spec", job.spec},
+                 {"tensors", job.tensors},
+                 {"model_sha256", job.model_sha256},
+                 {"calibration_sha256", job.calibration_sha256}};
+  if (!job.target.empty()) {
+    result["target"] = job.target;
+    result["held_out_sha256"] = job.held_out_sha256;
+  }
+  return result;
 }
 
 CheckpointJob parse_job(const json& root, const fs::path& path) {
@@ -254,7 +259,9 @@ CheckpointJob parse_job(const json& root, const fs::path& path) {
                        .spec = job.text("spec"),
                        .tensors = {},
                        .model_sha256 = job.text("model_sha256"),
-                       .calibration_sha256 = job.text_or("calibration_sha256", "")};
+                       .calibration_sha256 = job.text_or("calibration_sha256", ""),
+                       .target = job.text_or("target", ""),
+                       .held_out_sha256 = job.text_or("held_out_sha256", "")};
   const json *seed = job.find("seed"), *tensors = job.find("tensors");
   if (seed == nullptr || !seed->is_number_unsigned()) fail("{}: no 'seed'", job.where());
   result.seed = seed->get<std::uint64_t>();
@@ -314,9 +321,20 @@ void check_job_tensors(const CheckpointJob& job, const TensorTable& table, const
 std::string job_digest(const CheckpointJob& job) { return sha256(job_json(job).dump()); }
 
 std::string difference(const CheckpointJob& before, const CheckpointJob& now) {
-  const json a = job_json(before), b = job_json(now);
-  for (const char* key : {"model_sha256", "spec", "tensors", "seed", "calibration_sha256",
-                          "version", "commit", "isa", "blas"}) {
+  const auto fields = [](CheckpointJob job, const CheckpointJob& other) {
+    // What either has not decided yet is no difference.
+    const std::size_t count = std::min(job.tensors.size(), other.tensors.size());
+    for (std::size_t i = 0; i < count; ++i) {
+      if (other.tensors[i].second.empty()) job.tensors[i].second.clear();
+    }
+    json result = job_json(job);
+    result["target"] = job.target;
+    result["held_out_sha256"] = job.held_out_sha256;
+    return result;
+  };
+  json a = fields(before, now), b = fields(now, before);
+  for (const char* key : {"model_sha256", "target", "spec", "tensors", "seed", "held_out_sha256",
+                          "calibration_sha256", "version", "commit", "isa", "blas"}) {
     if (a[key] == b[key]) continue;
     if (a[key].is_array()) return "the specs of single tensors have changed";
     return fmt::format("{} was {} and is {}", key, a[key].dump(), b[key].dump());

@@ -24,6 +24,9 @@ struct CheckpointJob {
   std::string spec;                                          ///< of all linear layers, in full
   std::vector<std::pair<std::string, std::string>> tensors;  ///< quantised: name, spec in full
   std::string model_sha256, calibration_sha256;              ///< empty: no calibration
+  /// Of a job that chooses specs: the size to meet, and the digest of the tokens it judges by.
+  /// `spec` is then all candidates, separated by ';', and the specs of undecided tensors are empty.
+  std::string target, held_out_sha256;
 };
 
 /// SHA-256 of all of it.

@@ -125,17 +125,22 @@ class ForwardPass {
         up_(tokens, config_.intermediate) {}
 
   Matrix run(std::span<const TokenId> ids) {
-    for (std::size_t t = 0; t < tokens_; ++t) {
-      const auto row = model_.embedding->row(ids[t]);
-      std::copy(row.begin(), row.end(), hidden_.row(t).begin());
-    }
-    for (std::size_t i = 0; i < model_.layers.size(); ++i) {
-      attention_block(model_.layers[i], cache_.keys_[i], cache_.values_[i]);
-      feed_forward_block(model_.layers[i]);
-    }
+    const Matrix embedded = embed(model_, ids);
+    run_blocks(0, model_.layers.size(), embedded);
     cache_.length_ += tokens_;
     normalise(model_.norm);
     return std::move(normed_);
+  }
+
+  /// Returns what the block after them is given.
+  ConstMatrixView run_blocks(std::size_t first, std::size_t last, ConstMatrixView given) {
+    for (std::size_t t = 0; t < tokens_; ++t)
+      std::ranges::copy(given.row(t), hidden_.row(t).data());
+    for (std::size_t i = first; i < last; ++i) {
+      attention_block(model_.layers[i], cache_.keys_[i], cache_.values_[i]);
+      feed_forward_block(model_.layers[i]);
+    }
+    return hidden_;
   }
 
  private:
@@ -216,15 +221,42 @@ class ForwardPass {
   Matrix gate_, up_;           // tokens x intermediate
 };
 
+Matrix embed(const Transformer& model, std::span<const TokenId> tokens) {
+  Matrix hidden(tokens.size(), model.config.hidden);
+  for (std::size_t t = 0; t < tokens.size(); ++t) {
+    if (tokens[t] >= model.embedding->rows()) {
+      fail("token {} is not in the model's vocabulary of {}", tokens[t], model.embedding->rows());
+    }
+    std::ranges::copy(model.embedding->row(tokens[t]), hidden.row(t).data());
+  }
+  return hidden;
+}
+
+void run_blocks(const Transformer& model, std::size_t first, std::size_t last, MatrixView hidden,
+                KvCache& cache, ThreadPool& pool) {
+  assert(cache.length() == 0 && hidden.rows <= cache.capacity());
+  ForwardPass pass(model, cache, hidden.rows, pool);
+  const ConstMatrixView result = pass.run_blocks(first, last, hidden);
+  for (std::size_t t = 0; t < hidden.rows; ++t) {
+    std::ranges::copy(result.row(t), hidden.row(t).data());
+  }
+}
+
+void final_norm(const Transformer& model, MatrixView hidden, ThreadPool& pool) {
+  parallel_for(pool, hidden.rows, 16, [&](std::size_t begin, std::size_t end) {
+    for (std::size_t t = begin; t < end; ++t) {
+      linalg::vector_ops().rms_norm(hidden.row(t).data(), model.norm.data(), model.norm.size(),
+                                    static_cast<float>(model.config.norm_eps),
+                                    hidden.row(t).data());
+    }
+  });
+}
+
 Matrix forward(const Transformer& model, std::span<const TokenId> tokens, KvCache& cache,
                ThreadPool& pool) {
   if (tokens.size() > cache.capacity() - cache.length()) {
     fail("{} tokens after {} do not fit into a context of {}", tokens.size(), cache.length(),
          cache.capacity());
-  }
-  for (const TokenId id : tokens) {
-    if (id < model.embedding->rows()) continue;
-    fail("token {} is not in the model's vocabulary of {}", id, model.embedding->rows());
   }
   return ForwardPass(model, cache, tokens.size(), pool).run(tokens);
 }

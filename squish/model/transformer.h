@@ -70,6 +70,13 @@ class KvCache {
 Matrix forward(const Transformer& model, std::span<const TokenId> tokens, KvCache& cache,
                ThreadPool& pool);
 
+/// forward() of a text from its start in pieces, with an empty cache: what block 0 is given (Error
+/// if an id is out of range); the blocks [first, last), in place; the final norm, in place.
+Matrix embed(const Transformer& model, std::span<const TokenId> tokens);
+void run_blocks(const Transformer& model, std::size_t first, std::size_t last, MatrixView hidden,
+                KvCache& cache, ThreadPool& pool);
+void final_norm(const Transformer& model, MatrixView hidden, ThreadPool& pool);
+
 /// hidden: n x hidden -> n x vocab.
 void logits(const Transformer& model, ConstMatrixView hidden, MatrixView out, ThreadPool& pool);
 

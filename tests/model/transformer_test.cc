@@ -118,6 +118,19 @@ TEST_P(TinyModel, PromptInPiecesGivesTheSame) {
   }
 }
 
+TEST_P(TinyModel, BlocksOneByOneGiveTheSame) {
+  const Golden golden(GetParam());
+  ThreadPool pool(2);
+  const Transformer model = golden.load(pool);
+  KvCache cache(model.config, golden.tokens.size());
+  Matrix hidden = embed(model, golden.tokens);
+  for (std::size_t i = 0; i < model.layers.size(); ++i) {
+    run_blocks(model, i, i + 1, hidden, cache, pool);
+  }
+  final_norm(model, hidden, pool);
+  EXPECT_EQ(worst_difference(hidden, forward(model, golden.tokens, cache, pool)), 0);
+}
+
 TEST_P(TinyModel, SameBitsForEveryNumberOfThreads) {
   const Golden golden(GetParam());
   std::vector<Matrix> results;

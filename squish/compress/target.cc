@@ -1,0 +1,305 @@
+#include "squish/compress/target.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <set>
+
+#include "squish/base/error.h"
+#include "squish/base/file.h"
+#include "squish/base/progress.h"
+#include "squish/compress/allocate.h"
+#include "squish/compress/calibration.h"
+#include "squish/compress/sensitivity.h"
+#include "squish/io/checkpoint.h"
+
+namespace squish::compress {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::json;
+
+constexpr std::size_t kMaxPlan = 100'000'000;
+
+/// A tensor of the plan and what can become of it.
+struct Subject {
+  std::vector<PlannedTensor> choices;  // one where a rule decides
+  std::vector<Stored> stored;          // as many
+  bool linear = false;                 // counts for bits per weight
+  std::size_t probe = 0;               // the choice that the model is run with
+  double divergence = 0;               // found so, nats
+  std::size_t chosen = 0;
+
+  double weights() const { return static_cast<double>(choices[0].rows * choices[0].cols); }
+  bool open() const { return choices.size() > 1; }
+  /// Nats per lost energy.
+  double sensitivity() const {
+    return stored[probe].loss > 0 ? divergence / stored[probe].loss : 0;
+  }
+  double loss(std::size_t choice) const { return sensitivity() * stored[choice].loss; }
+};
+
+class Decider {
+ public:
+  Decider(const io::ModelFiles& files, const Plan& plan, const Target& target, const fs::path& out,
+          bool quiet, ThreadPool& pool)
+      : files_(files), plan_(plan), target_(target), out_(out), quiet_(quiet), pool_(pool) {
+    const std::vector<std::string> names = io::linear_names(files.config);
+    const std::set<std::string> linear(names.begin(), names.end());
+    for (const PlannedTensor& tensor : plan.compressed) {
+      Subject& subject = subjects_.emplace_back();
+      subject.linear = linear.contains(tensor.name);
+      if (tensor.by_rule) {
+        subject.choices.push_back(tensor);
+        continue;
+      }
+      for (const quant::Spec& spec : target.candidates) {
+        PlannedTensor& choice = subject.choices.emplace_back(tensor);
+        choice.spec = spec;
+        choice.nominal_bpw =
+            quant::find_method(spec.method()).nominal_bpw(spec, tensor.rows, tensor.cols);
+      }
+    }
+  }
+
+  template <class Store>
+  void compress(const Store& store) {
+    fs::create_directories(out_ / kCandidates);
+    double weights = 0;
+    std::size_t most = 0;
+    for (const Subject& subject : subjects_) {
+      weights += subject.weights() * static_cast<double>(subject.choices.size());
+      most = std::max(most, subject.choices.size());
+    }
+    Progress progress("candidates", weights, quiet_);
+    // Candidate by candidate: what tensors with one input share is made once for each.
+    for (std::size_t c = 0; c < most; ++c) {
+      for (std::size_t t = 0; t < subjects_.size(); ++t) {
+        Subject& subject = subjects_[t];
+        if (c >= subject.choices.size()) continue;
+        const PlannedTensor& choice = subject.choices[c];
+        progress.advance(0, choice.spec.asked() + " " + choice.name);
+        subject.stored.push_back(store(choice, file(t, c)));
+        progress.advance(subject.weights());
+      }
+    }
+  }
+
+  /// Bits that the tensors of counts() may take.
+  std::uint64_t budget() const {
+    double least = 0, weights = 0;
+    for (const Subject& subject : subjects_) {
+      if (!counts(subject)) continue;
+      const auto smaller = [](const Stored& a, const Stored& b) { return a.bytes < b.bytes; };
+      least += static_cast<double>(std::ranges::min(subject.stored, smaller).bytes);
+      weights += subject.weights();
+    }
+    if (target_.bpw > 0) {
+      if (8 * least > target_.bpw * weights) {
+        fail("{}: {} cannot be met, the smallest candidates take {:.4f}", out_.string(),
+             describe(target_), 8 * least / weights);
+      }
+      return static_cast<std::uint64_t>(target_.bpw * weights);
+    }
+    std::uint64_t kept = 0;
+    for (const std::string& name : plan_.kept) kept += files_.table.at(name).stored_bytes();
+    if (static_cast<double>(kept) + least > static_cast<double>(target_.bytes)) {
+      fail("{}: {} cannot be met, the smallest candidates and what stays as it is take {:.0f}",
+           out_.string(), describe(target_), static_cast<double>(kept) + least);
+    }
+    return 8 * (target_.bytes - kept);
+  }
+
+  void probe(std::uint64_t budget) {
+    double weights = 0;
+    for (const Subject& subject : subjects_) weights += counts(subject) ? subject.weights() : 0;
+    const double rate = static_cast<double>(budget) / weights;
+    std::map<std::string, std::size_t> open;
+    for (std::size_t t = 0; t < subjects_.size(); ++t) {
+      if (!subjects_[t].open()) continue;
+      open[subjects_[t].choices[0].name] = t;
+      subjects_[t].probe = nearest(subjects_[t], rate);
+    }
+    if (open.empty()) return;
+    Json done = read_probes();
+    Progress progress("sensitivity", static_cast<double>(open.size()), quiet_);
+    Probe probe;
+    probe.wanted = [&](const std::string& name) {
+      const auto found = open.find(name);
+      if (found == open.end()) return false;
+      progress.advance(0, name);
+      const auto known = done.find(name);
+      if (known == done.end()) return true;
+      subjects_[found->second].divergence = *known;
+      progress.advance(1);
+      return false;
+    };
+    probe.replacement = [&](const std::string& name) {
+      const std::size_t t = open.at(name);
+      io::TensorTable table;
+      io::read_checkpoint_file(file(t, subjects_[t].probe), table);
+      return io::read_matrix(table.at(name), pool_);
+    };
+    probe.found = [&](const std::string& name, double divergence) {
+      subjects_[open.at(name)].divergence = divergence;
+      done[name] = divergence;
+      write_atomically(probes_file(), done.dump(1) + "\n");
+      progress.advance(1);
+    };
+    probe_layers(files_, target_.windows, probe, pool_);
+  }
+
+  void choose(std::uint64_t budget) {
+    std::vector<std::vector<Choice>> choices;
+    std::vector<std::size_t> index;
+    for (std::size_t t = 0; t < subjects_.size(); ++t) {
+      if (!counts(subjects_[t])) continue;
+      index.push_back(t);
+      auto& list = choices.emplace_back();
+      for (std::size_t c = 0; c < subjects_[t].choices.size(); ++c) {
+        list.push_back({8 * subjects_[t].stored[c].bytes, subjects_[t].loss(c)});
+      }
+    }
+    const std::vector<std::size_t> chosen = allocate(choices, budget);
+    for (std::size_t i = 0; i < index.size(); ++i) subjects_[index[i]].chosen = chosen[i];
+  }
+
+  void write_plan(std::uint64_t budget) const {
+    Json tensors = Json::array();
+    double predicted = 0, bits = 0, weights = 0;
+    for (const Subject& subject : subjects_) {
+      if (subject.linear) {
+        bits += 8 * static_cast<double>(subject.stored[subject.chosen].bytes);
+        weights += subject.weights();
+      }
+      if (!subject.open()) continue;
+      predicted += subject.loss(subject.chosen);
+      Json candidates = Json::array();
+      for (const Stored& stored : subject.stored) {
+        candidates.push_back({{"bytes", stored.bytes}, {"loss", stored.loss}});
+      }
+      tensors.push_back({{"name", subject.choices[0].name},
+                         {"weights", subject.choices[0].rows * subject.choices[0].cols},
+                         {"candidates", candidates},
+                         {"probe", subject.probe},
+                         {"kld", subject.divergence},
+                         {"sensitivity", subject.sensitivity()},
+                         {"choice", subject.chosen}});
+    }
+    Json specs = Json::array();
+    for (const quant::Spec& spec : target_.candidates) specs.push_back(spec.full());
+    const Json plan = {{"format", "squish.plan"},
+                       {"format_version", 0},
+                       {"target", describe(target_)},
+                       {"budget_bits", budget},
+                       {"held_out_tokens_sha256", tokens_sha256(target_.windows)},
+                       {"held_out_windows", target_.windows.size()},
+                       {"candidates", specs},
+                       {"bpw", bits / weights},
+                       {"predicted_kld", predicted},
+                       {"tensors", tensors}};
+    write_atomically(out_ / kPlanFile, plan.dump(1) + "\n");
+  }
+
+  /// Whether there is a plan; its choices are taken then.
+  bool read_plan() {
+    if (!fs::exists(out_ / kPlanFile)) return false;
+    try {
+      const auto plan = Json::parse(read_text(out_ / kPlanFile, kMaxPlan));
+      std::map<std::string, std::size_t> chosen;
+      for (const Json& tensor : plan.at("tensors")) chosen[tensor.at("name")] = tensor.at("choice");
+      for (Subject& subject : subjects_) {
+        if (!subject.open()) continue;
+        subject.chosen = chosen.at(subject.choices[0].name);
+        if (subject.chosen >= subject.choices.size()) return false;
+      }
+      return true;
+    } catch (const std::exception&) {  // damaged: made again
+      return false;
+    }
+  }
+
+  Decision decision() const {
+    Decision result{plan_, {}};
+    for (std::size_t t = 0; t < subjects_.size(); ++t) {
+      result.plan.compressed[t] = subjects_[t].choices[subjects_[t].chosen];
+      result.files.push_back(file(t, subjects_[t].chosen));
+    }
+    return result;
+  }
+
+ private:
+  bool counts(const Subject& subject) const { return target_.bpw == 0 || subject.linear; }
+  fs::path file(std::size_t tensor, std::size_t choice) const {
+    return out_ / kCandidates / fmt::format("{:05}-{:02}.safetensors", tensor, choice);
+  }
+  fs::path probes_file() const { return out_ / kCandidates / "divergences.json"; }
+
+  /// The choice that is nearest to `rate` bits per weight and loses something.
+  static std::size_t nearest(const Subject& subject, double rate) {
+    std::size_t best = 0;
+    double least = std::numeric_limits<double>::infinity();
+    for (std::size_t c = 0; c < subject.choices.size(); ++c) {
+      const double bits = 8 * static_cast<double>(subject.stored[c].bytes) / subject.weights();
+      if (subject.stored[c].loss <= 0 || std::abs(bits - rate) >= least) continue;
+      least = std::abs(bits - rate);
+      best = c;
+    }
+    return best;
+  }
+
+  Json read_probes() const {
+    Json done = Json::object();
+    if (!fs::exists(probes_file())) return done;
+    try {
+      const Json found = Json::parse(read_text(probes_file(), kMaxPlan));
+      for (const auto& [name, value] : found.items()) done[name] = value.get<double>();
+    } catch (const std::exception&) {  // damaged: measured again
+      return Json::object();
+    }
+    return done;
+  }
+
+  const io::ModelFiles& files_;
+  const Plan& plan_;
+  const Target& target_;
+  const fs::path& out_;
+  bool quiet_;
+  ThreadPool& pool_;
+  std::vector<Subject> subjects_;  // as plan_.compressed
+};
+
+}  // namespace
+
+std::string describe(const Target& target) {
+  return target.bpw > 0 ? fmt::format("{} bits a weight", target.bpw)
+                        : fmt::format("{} bytes", target.bytes);
+}
+
+std::string all_specs(const Target& target) {
+  std::string specs;
+  for (const quant::Spec& spec : target.candidates) {
+    specs += (specs.empty() ? "" : ";") + spec.full();
+  }
+  return specs;
+}
+
+Decision decide(const io::ModelFiles& files, const Plan& plan, const Target& target,
+                const fs::path& out,
+                const std::function<Stored(const PlannedTensor&, const fs::path&)>& store,
+                bool quiet, ThreadPool& pool) {
+  Decider decider(files, plan, target, out, quiet, pool);
+  if (!decider.read_plan()) {
+    decider.compress(store);
+    const std::uint64_t budget = decider.budget();
+    decider.probe(budget);
+    decider.choose(budget);
+    decider.write_plan(budget);
+  }
+  return decider.decision();
+}
+
+}  // namespace squish::compress

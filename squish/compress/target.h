@@ -1,0 +1,63 @@
+#pragma once
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "squish/base/threads.h"
+#include "squish/compress/plan.h"
+#include "squish/io/model_files.h"
+#include "squish/model/tokenizer.h"
+
+/// Chooses a spec for each tensor, so that the checkpoint meets a size and its predictions stay as
+/// near to the model's as can be.
+namespace squish::compress {
+
+struct Target {
+  /// Stored bits per weight over all compressed linear layers of the blocks; 0: `bytes` instead, of
+  /// all tensors of the checkpoint (headers and paddings apart).
+  double bpw = 0;
+  std::uint64_t bytes = 0;
+  std::vector<quant::Spec> candidates;  ///< at least one
+  /// Of a text that did not calibrate: the model runs over them once for each tensor.
+  std::vector<std::vector<model::TokenId>> windows;
+};
+
+/// "2.5 bits a weight", "50000000 bytes".
+std::string describe(const Target& target);
+
+/// The candidates' specs in full, separated by ';'.
+std::string all_specs(const Target& target);
+
+/// A tensor as a candidate has it.
+struct Stored {
+  std::uint64_t bytes = 0;
+  double loss = 0;  ///< the share of the output's energy that is lost: quant::proxy_loss()
+};
+
+/// Where candidates lie while the job is unfinished, and the plan that comes of them
+/// (docs/formats.md).
+inline constexpr const char* kCandidates = "candidates";
+inline constexpr const char* kPlanFile = "squish.plan.json";
+
+struct Decision {
+  Plan plan;
+  std::vector<std::filesystem::path> files;  ///< of plan.compressed, not yet in their places
+};
+
+/// The plan with the specs of all tensors that no rule names chosen from the candidates. First each
+/// is compressed by every candidate: `store(tensor, path)` writes its file, or finds it there, and
+/// says what it takes and loses. Then the model is run with one tensor at a time replaced by its
+/// candidate nearest to the target; the divergence per lost energy is the tensor's sensitivity, and
+/// the divergence of any other candidate is taken as proportional to its loss (the linearity
+/// theorem of HIGGS, arXiv 2411.17525; that the sum over tensors predicts the model's, too). Then
+/// allocate(). What is done is found again in `out`, and the plan if there is one. Error if the
+/// smallest candidates exceed the target.
+Decision decide(
+    const io::ModelFiles& files, const Plan& plan, const Target& target,
+    const std::filesystem::path& out,
+    const std::function<Stored(const PlannedTensor&, const std::filesystem::path&)>& store,
+    bool quiet, ThreadPool& pool);
+
+}  // namespace squish::compress
