@@ -72,13 +72,6 @@ struct Layout {
   std::size_t grain() const { return std::max<std::size_t>(1, 16384 / stride()); }
 };
 
-/// RMS(R) in the units of the codebooks before the refit. The reference's at 2 and 3 bits, which
-/// are the best on Gaussian weights; at 4 bits it has 1.03, which loses 0.4 dB to points out of
-/// reach.
-double unit_rms(std::int64_t bits) { return bits == 2 ? 1.03 : bits == 3 ? 0.98 : 0.92; }
-/// rho, a constant of the format.
-float magnification(std::int64_t bits) { return bits == 3 ? 2.04f : 3.45f; }
-
 Bytes random_signs(std::size_t n, std::uint64_t seed, const std::string& key) {
   const CounterRng rng(seed, key);
   Bytes signs(packed_bytes(n, 1));
@@ -134,7 +127,7 @@ Points nearest_points(std::int64_t bits, const float* x, std::size_t count) {
 
   std::vector<float> rest(8 * count);
   ops.expand_e8p(e8p_table(), points.main.data(), count, rest.data());
-  const float rho = magnification(bits);
+  const float rho = e8p_magnification(bits);
   for (std::size_t i = 0; i < rest.size(); ++i) rest[i] = (x[i] - rest[i]) * rho;
   if (bits == 4) {
     ops.nearest_e8p(e8p_table(), rest.data(), count, points.residual.data());
@@ -151,7 +144,7 @@ void expand_points(std::int64_t bits, const Points& points, std::size_t count, f
   ops.expand_e8p(e8p_table(), points.main.data(), count, out);
   if (bits == 2) return;
 
-  const float inverse = 1 / magnification(bits);
+  const float inverse = 1 / e8p_magnification(bits);
   if (bits == 3) {
     for (std::size_t v = 0; v < count; ++v) {
       const float* const point = e81b_points().point[points.residual[v] & 255];
@@ -334,7 +327,7 @@ Packed encode(ConstMatrixView weights, const Spec& spec, const EncodeContext& co
 
   // To the codebook's units in double: 1 / RMS is beyond floats where weights are denormal.
   const double rms = root_mean_square(weights, pool, layout.grain());
-  double scale = layout.gain ? rms : rms / unit_rms(layout.bits);
+  double scale = layout.gain ? rms : rms / e8p_unit_rms(layout.bits);
   const double inverse = rms > 0 ? 1 / scale : 0;
   Matrix padded(layout.rows, layout.stride());
   const MatrixView rotated(padded.data(), layout.rows, layout.cols, layout.stride());
