@@ -35,6 +35,15 @@ struct Subject {
 
   double weights() const { return static_cast<double>(choices[0].rows * choices[0].cols); }
   bool open() const { return choices.size() > 1; }
+  /// Of any choice; as far as is known.
+  double fewest_bits() const {
+    double fewest = std::numeric_limits<double>::infinity();
+    for (std::size_t c = 0; c < choices.size(); ++c) {
+      fewest = std::min(fewest, stored.empty() ? choices[c].nominal_bpw * weights()
+                                               : 8 * static_cast<double>(stored[c].bytes));
+    }
+    return fewest;
+  }
   /// Nats per lost energy.
   double sensitivity() const {
     return stored[probe].loss > 0 ? divergence / stored[probe].loss : 0;
@@ -88,29 +97,32 @@ class Decider {
     }
   }
 
-  /// Bits that the tensors of counts() may take.
+  /// Bits that the tensors of counts() may take. Error if they cannot do with so few; before
+  /// anything is compressed, by the methods' formulas, which are never above what is stored.
   std::uint64_t budget() const {
-    double least = 0, weights = 0;
+    double least = 0, weights = 0, kept = 0;
     for (const Subject& subject : subjects_) {
       if (!counts(subject)) continue;
-      const auto smaller = [](const Stored& a, const Stored& b) { return a.bytes < b.bytes; };
-      least += static_cast<double>(std::ranges::min(subject.stored, smaller).bytes);
+      least += subject.fewest_bits();
       weights += subject.weights();
     }
     if (target_.bpw > 0) {
-      if (8 * least > target_.bpw * weights) {
-        fail("{}: {} cannot be met, the smallest candidates take {:.4f}", out_.string(),
-             describe(target_), 8 * least / weights);
+      if (least > target_.bpw * weights) {
+        fail("{}: {} cannot be met, the smallest candidates take at least {:.4f}", out_.string(),
+             describe(target_), least / weights);
       }
       return static_cast<std::uint64_t>(target_.bpw * weights);
     }
-    std::uint64_t kept = 0;
-    for (const std::string& name : plan_.kept) kept += files_.table.at(name).stored_bytes();
-    if (static_cast<double>(kept) + least > static_cast<double>(target_.bytes)) {
-      fail("{}: {} cannot be met, the smallest candidates and what stays as it is take {:.0f}",
-           out_.string(), describe(target_), static_cast<double>(kept) + least);
+    for (const std::string& name : plan_.kept) {
+      kept += static_cast<double>(files_.table.at(name).stored_bytes());
     }
-    return 8 * (target_.bytes - kept);
+    if (8 * kept + least > 8 * static_cast<double>(target_.bytes)) {
+      fail(
+          "{}: {} cannot be met, the smallest candidates and what stays as it is take at least "
+          "{:.0f}",
+          out_.string(), describe(target_), kept + least / 8);
+    }
+    return 8 * (target_.bytes - static_cast<std::uint64_t>(kept));
   }
 
   void probe(std::uint64_t budget) {
@@ -293,6 +305,7 @@ Decision decide(const io::ModelFiles& files, const Plan& plan, const Target& tar
                 bool quiet, ThreadPool& pool) {
   Decider decider(files, plan, target, out, quiet, pool);
   if (!decider.read_plan()) {
+    decider.budget();
     decider.compress(store);
     const std::uint64_t budget = decider.budget();
     decider.probe(budget);

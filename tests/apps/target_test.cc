@@ -117,7 +117,8 @@ TEST_F(QuantizeToTarget, MeetsASizeAndSaysWhereItCannot) {
   fs::remove_all(directory() / "out");
   for (const auto& [flag, value, words] :
        {std::tuple{"--target-size", "20000", "20000 bytes cannot be met"},
-        {"--target-bpw", "2", "2 bits a weight cannot be met, the smallest candidates take "}}) {
+        {"--target-bpw", "2", "2 bits a weight cannot be met, the smallest candidates take at "},
+        {"--target-bpw", "3", "at least 3."}}) {
     const Outcome outcome = squish(command({"--text", text(), flag, value}));
     EXPECT_EQ(outcome.code, 1);
     EXPECT_THAT(outcome.err, HasSubstr(words));
