@@ -9,14 +9,14 @@
 //   integer)
 // A row's last group is shorter where g does not divide the row; it has a scale of its own.
 // Symmetric codes are offset binary: code c stands for c - 2^(bits-1); the scale is
-// max|w| / (2^(bits-1) - 1), so that both ends of the range are represented.
-// clip=mse: least squares for (scale, zero) given the codes and rounding given those, alternated
-// from several starting ranges; the best squared error is kept. Calibrated, each
-// weight's error counts with the energy of its input.
-// Sweeps of coordinate descent follow (in the manner of QuantEase, arXiv 2309.01885): all codes
-// again, each the best given the others, and with clip=mse every group's grid by least squares
-// under H. order=act: groups stay runs of columns as stored (static groups), so nothing more is
-// stored.
+// max|w| / (2^(bits-1) - 1), so that both ends of the range are represented; with clip=mse it may
+// be negative, which gives the side with the larger weights the odd code. clip=mse: least squares
+// for (scale, zero) given the codes and rounding given those, alternated from several starting
+// ranges; the best squared error is kept. Calibrated, each weight's error counts with the energy of
+// its input. Sweeps of coordinate descent follow (in the manner of QuantEase, arXiv 2309.01885):
+// all codes again, each the best given the others, and with clip=mse every group's grid by least
+// squares under H. order=act: groups stay runs of columns as stored (static groups), so nothing
+// more is stored.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -117,7 +117,7 @@ bool refit(Grid& grid, const Group& group, const Layout& layout, const std::uint
   if (layout.symmetric) {
     if (q2 <= 0) return false;
     grid.scale = static_cast<float>(qw / q2);
-    return grid.scale > 0;
+    return grid.scale != 0;
   }
   const double determinant = n * q2 - q1 * q1;
   if (determinant <= 0) return false;
@@ -129,6 +129,16 @@ bool refit(Grid& grid, const Group& group, const Layout& layout, const std::uint
 constexpr int kMaxRefits = 12;
 // Shares of the range that the starting grids span; fewer levels want harder clipping.
 constexpr std::array<float, 6> kStarts = {1.0f, 0.92f, 0.84f, 0.76f, 0.66f, 0.55f};
+
+/// The grid that starts from that share of [low, high]; `side` is the sign of a symmetric scale.
+Grid start(float low, float high, float share, int side, const Layout& layout) {
+  if (layout.symmetric) {
+    const float scale = spanning(share * low, share * high, layout).scale;
+    return {static_cast<float>(side) * scale, 0};
+  }
+  const float middle = 0.5f * (low + high), half = 0.5f * share * (high - low);
+  return spanning(middle - half, middle + half, layout);
+}
 
 struct Scratch {
   std::vector<std::uint8_t> trial, best;
@@ -146,20 +156,21 @@ Grid fit_group(const Group& group, const Layout& layout, bool least_squares, Scr
   float best_error = round_on(best, group, layout, scratch.best.data());
   if (!least_squares) return best;
 
-  const float middle = 0.5f * (range[0] + range[1]), half = 0.5f * (range[1] - range[0]);
-  for (const float share : kStarts) {
-    Grid grid = layout.symmetric ? spanning(share * range[0], share * range[1], layout)
-                                 : spanning(middle - share * half, middle + share * half, layout);
-    float previous = std::numeric_limits<float>::infinity();
-    for (int i = 0; i < kMaxRefits && make_storable(grid, layout); ++i) {
-      const float error = round_on(grid, group, layout, scratch.trial.data());
-      if (error < best_error) {
-        best_error = error;
-        best = grid;
-        scratch.best = scratch.trial;
+  for (const int side : {1, -1}) {
+    if (side < 0 && !layout.symmetric) break;
+    for (const float share : kStarts) {
+      Grid grid = start(range[0], range[1], share, side, layout);
+      float previous = std::numeric_limits<float>::infinity();
+      for (int i = 0; i < kMaxRefits && make_storable(grid, layout); ++i) {
+        const float error = round_on(grid, group, layout, scratch.trial.data());
+        if (error < best_error) {
+          best_error = error;
+          best = grid;
+          scratch.best = scratch.trial;
+        }
+        if (!(error < previous) || !refit(grid, group, layout, scratch.trial.data())) break;
+        previous = error;
       }
-      if (!(error < previous) || !refit(grid, group, layout, scratch.trial.data())) break;
-      previous = error;
     }
   }
   return best;
@@ -249,7 +260,8 @@ void refit_grids(ConstMatrixView weights, ConstMatrixView targets, std::size_t c
           static_cast<float>(grid.scale + (toward_q * h11 - toward_1 * qh1) / determinant);
       better.zero = static_cast<float>(grid.zero + (toward_1 * qhq - toward_q * qh1) / determinant);
     }
-    if (!make_storable(better, layout) || !(better.scale > 0)) continue;
+    if (!make_storable(better, layout) || better.scale == 0) continue;
+    if (!layout.symmetric && better.scale < 0) continue;
     const double ds = double{better.scale} - grid.scale, dz = double{better.zero} - grid.zero;
     const double change =
         ds * ds * qhq + 2 * ds * dz * qh1 + dz * dz * h11 - 2 * (ds * toward_q + dz * toward_1);

@@ -6,7 +6,7 @@ namespace {
 template <bool kWeighted>
 float round(const float* w, const float* h, std::size_t n, float scale, float zero, int low,
             int high, std::uint8_t* codes) {
-  const float inverse = scale > 1e-38f ? 1.0f / scale : 0.0f;
+  const float inverse = scale > 1e-38f || scale < -1e-38f ? 1.0f / scale : 0.0f;
   const float lowest = static_cast<float>(low), highest = static_cast<float>(high);
   float error = 0;
 #pragma omp simd reduction(+ : error)
