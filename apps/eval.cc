@@ -77,9 +77,10 @@ void run(const Options& options) {
   evaluate::ModelBench bench;
   bench.rows.push_back(evaluate::uncompressed_row(files, 0));
   if (!files.spec.empty()) {                                     // a checkpoint
-    const bool mixed = files.spec.find(';') != files.spec.npos;  // specs were chosen by tensor
+    const bool mixed = files.spec.find(';') != files.spec.npos;  // chosen tensor by tensor
     bench.rows[0].method = mixed ? "mixed" : quant::Spec::parse(files.spec).method();
-    bench.rows[0].spec = bench.rows[0].spec_full = files.spec;
+    bench.rows[0].spec = mixed ? "mixed" : files.spec;
+    bench.rows[0].spec_full = files.spec;
   }
   const model::Transformer own = load(files, pool);
   measure_quality(own, reference ? &*reference : nullptr, passage, bench, pool);
