@@ -1,7 +1,7 @@
 """Each method's proxy loss and time against its authors' own code, on the same W and H.
 
     authors.py --squish build/release/squish --model M.gguf --calib M.calib \
-        --aqlm DIR --quip-sharp DIR [--vptq DIR] [-o docs/results/peers-authors.json]
+        --aqlm DIR --quip-sharp DIR --gptq DIR --vptq DIR [-o docs/results/peers-authors.json]
 
 Fetches nothing: the directories are checkouts of the repositories in REPOSITORIES, at the commits
 named there (another commit is an error unless --any-commit); leave out what you do not have. None of their code is here; their
@@ -34,6 +34,7 @@ import torch
 
 REPOSITORIES = {
     "aqlm": ("https://github.com/Vahe1994/AQLM", "e79a896ed6656fe4ed06193d42d004e7d0bbdbb2"),
+    "gptq": ("https://github.com/IST-DASLab/gptq", "2d65066eeb06a5c9ff5184d8cebdf33662c67faf"),
     "quip-sharp": ("https://github.com/Cornell-RelaxML/quip-sharp",
                    "1d8f873e9a2a8b86b12bb1064c312c5689b77d98"),
     "vptq": ("https://github.com/microsoft/VPTQ (branch algorithm)",
@@ -289,6 +290,32 @@ class Vptq:
         return vptq.qweight.numpy(), time.monotonic() - start
 
 
+class Gptq:
+    """GPTQ.fasterquant (gptq.py): the column loop with error feedback."""
+
+    source = ("llama.py's settings (asymmetric, percdamp 0.01, --act-order) with --groupsize 64 "
+              "--static-groups, so that groups are those of the columns as they lie")
+
+    def __init__(self, folder):
+        with modules_of(folder), contextlib.redirect_stdout(io.StringIO()):
+            stand_in("transformers", Conv1D=type("Conv1D", (), {}))  # one type of layer
+            self.gptq = importlib.import_module("gptq").GPTQ
+            self.quantizer = importlib.import_module("quant").Quantizer
+        torch.cuda.synchronize = lambda: None
+
+    def run(self, w, h, seed, bits):
+        layer = torch.nn.Linear(w.shape[1], w.shape[0], bias=False)
+        layer.weight.data = torch.from_numpy(w.copy())
+        start = time.monotonic()
+        with torch.no_grad(), contextlib.redirect_stdout(io.StringIO()):
+            gptq = self.gptq(layer)
+            gptq.quantizer = self.quantizer()
+            gptq.quantizer.configure(bits, perchannel=True, sym=False, mse=False)
+            gptq.H = torch.from_numpy(2 * h).to(torch.float32)
+            gptq.fasterquant(percdamp=0.01, groupsize=64, actorder=True, static_groups=True)
+        return layer.weight.data.numpy(), time.monotonic() - start
+
+
 def check_commit(folder, name, any_commit):
     url, expected = REPOSITORIES[name]
     head = subprocess.run(["git", "-C", folder, "rev-parse", "HEAD"], check=True,
@@ -318,6 +345,7 @@ def main():
     parser.add_argument("--model", required=True, help="a GGUF file")
     parser.add_argument("--calib", required=True, help="what squish calibrate wrote of it")
     parser.add_argument("--aqlm", help="a checkout of AQLM")
+    parser.add_argument("--gptq", help="a checkout of gptq")
     parser.add_argument("--quip-sharp", help="a checkout of quip-sharp")
     parser.add_argument("--vptq", help="a checkout of VPTQ's branch algorithm")
     parser.add_argument("--any-commit", action="store_true")
@@ -330,9 +358,10 @@ def main():
     parser.add_argument("--seeds", type=int, default=1, help="of ours and theirs, from 0 on")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--quip-spec", default="quip:bits={bits}")
+    parser.add_argument("--gptq-spec", default="int{bits}:sym=0,g=64")
     parser.add_argument("--aqlm-spec", default="aqlm:m=2,b=8,g=8")
     parser.add_argument("--vptq-spec", default="vptq:v=8,k=256,r=256")
-    parser.add_argument("-o", "--output", help="JSON")
+    parser.add_argument("-o", "--output", help="JSON; a run is added to those in it")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
 
@@ -344,6 +373,13 @@ def main():
         for bits in map(int, args.bits.split(",")):
             jobs.append(("quip-sharp", args.quip_spec.format(bits=bits), bits > 2,
                          lambda w, h, seed, bits=bits: peer.run(w, h, seed, bits)))
+    if args.gptq:
+        repositories["gptq"] = check_commit(args.gptq, "gptq", args.any_commit)
+        gptq = Gptq(args.gptq)
+        repositories["gptq"]["settings"] = gptq.source
+        for bits in (2, 3, 4):
+            jobs.append(("gptq", args.gptq_spec.format(bits=bits), False,
+                         lambda w, h, seed, bits=bits: gptq.run(w, h, seed, bits)))
     if args.aqlm:
         repositories["aqlm"] = check_commit(args.aqlm, "aqlm", args.any_commit)
         aqlm = Aqlm(args.aqlm)
@@ -386,11 +422,12 @@ def main():
     if args.output:
         version = subprocess.run([args.squish, "--version"], check=True, capture_output=True,
                                  text=True).stdout.strip()
-        Path(args.output).write_text(json.dumps(
-            {"command": " ".join(["bench/peers/authors.py", *sys.argv[1:]]), "squish": version,
-             "cpu": cpu_name(), "threads": args.threads, "torch": torch.__version__,
-             "seeds": list(range(args.seeds)), "repositories": repositories, "rows": rows},
-            indent=1, sort_keys=True) + "\n")
+        run = {"command": " ".join(["bench/peers/authors.py", *sys.argv[1:]]), "squish": version,
+               "cpu": cpu_name(), "threads": args.threads, "torch": torch.__version__,
+               "seeds": list(range(args.seeds)), "repositories": repositories, "rows": rows}
+        output = Path(args.output)
+        runs = json.loads(output.read_text())["runs"] if output.exists() else []
+        output.write_text(json.dumps({"runs": [*runs, run]}, indent=1, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":
