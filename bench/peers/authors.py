@@ -392,6 +392,13 @@ def main():
         jobs.append(("vptq", args.vptq_spec, False, vptq.run))
 
     reader, calibration, rows = gguf.GGUFReader(args.model), Calibration(args.calib), []
+    version = subprocess.run([args.squish, "--version"], check=True, capture_output=True,
+                             text=True).stdout.strip()
+    run = {"command": " ".join(["bench/peers/authors.py", *sys.argv[1:]]), "squish": version,
+           "cpu": cpu_name(), "threads": args.threads, "torch": torch.__version__,
+           "seeds": list(range(args.seeds)), "repositories": repositories, "rows": rows}
+    output = args.output and Path(args.output)
+    runs = json.loads(output.read_text())["runs"] if output and output.exists() else []
     print("| theirs | squish | tensor | shape | loss, theirs | ours | ours better by, dB "
           "| s, theirs | ours | ratio |\n|---|---|---|---|---|---|---|---|---|---|")
     for tensor in args.tensor or TENSORS:
@@ -408,7 +415,7 @@ def main():
                 row["spec_in_full"] = line["spec"]
                 what, seconds = run_theirs(w, h, seed)
                 row["theirs"].append({"loss": proxy_loss(w, what, h), "seconds": seconds})
-            mean = {who: {key: sum(run[key] for run in row[who]) / args.seeds
+            mean = {who: {key: sum(once[key] for once in row[who]) / args.seeds
                           for key in ("loss", "seconds")} for who in ("ours", "theirs")}
             row["ours_better_by_db"] = decibels(mean["ours"]["loss"]) - decibels(
                 mean["theirs"]["loss"])
@@ -419,15 +426,9 @@ def main():
                   f"| {mean['theirs']['loss']:.6f} | {mean['ours']['loss']:.6f} "
                   f"| {row['ours_better_by_db']:+.3f} | {mean['theirs']['seconds']:.2f} "
                   f"| {mean['ours']['seconds']:.2f} | {row['time_ratio']:.3f} |", flush=True)
-    if args.output:
-        version = subprocess.run([args.squish, "--version"], check=True, capture_output=True,
-                                 text=True).stdout.strip()
-        run = {"command": " ".join(["bench/peers/authors.py", *sys.argv[1:]]), "squish": version,
-               "cpu": cpu_name(), "threads": args.threads, "torch": torch.__version__,
-               "seeds": list(range(args.seeds)), "repositories": repositories, "rows": rows}
-        output = Path(args.output)
-        runs = json.loads(output.read_text())["runs"] if output.exists() else []
-        output.write_text(json.dumps({"runs": [*runs, run]}, indent=1, sort_keys=True) + "\n")
+            if output:  # after every row: a killed run is not lost
+                output.write_text(json.dumps({"runs": [*runs, run]}, indent=1, sort_keys=True) +
+                                  "\n")
 
 
 if __name__ == "__main__":
