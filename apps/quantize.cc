@@ -74,6 +74,7 @@ void print_target(const io::ModelFiles& files, const compress::Plan& plan,
       "target: {}; specs are chosen by measured loss, which compresses every tensor by every "
       "candidate; each for all tensors:\n\n{:>6}  {:>8}  {}\n",
       describe(target), "bits", "MB", "candidate");
+  double all = 0;  // bits of all candidates
   for (const quant::Spec& spec : target.candidates) {
     const quant::Method& method = quant::find_method(spec.method());
     double bits = 0, weights = 0, ruled = 0;
@@ -86,12 +87,16 @@ void print_target(const io::ModelFiles& files, const compress::Plan& plan,
       bits += method.nominal_bpw(spec, tensor.rows, tensor.cols) * count;
       weights += count;
     }
+    all += bits;
     fmt::print("{:>6.3f}  {:>8.1f}  {}\n", weights > 0 ? bits / weights : 0,
                1e-6 * (static_cast<double>(kept) + (bits + ruled) / 8), spec.asked());
   }
   fmt::print(
       "\nbits: a weight, of the tensors whose spec is chosen, by the methods' formulas; MB: "
-      "the whole model\n");
+      "the whole model. While the job runs all candidates lie on disk, {:.1f} MB; the whole model "
+      "is "
+      "held in floats.\n",
+      1e-6 * all / 8);
 }
 
 void print_plan(const io::ModelFiles& files, const compress::Plan& plan) {
