@@ -18,7 +18,7 @@ namespace {
 struct Options {
   Machine machine;
   TableFlags tables;
-  std::string model, spec, calibration, text, target_size;
+  std::string model, spec, calibration, text, target_size, max_memory;
   double target_bpw = 0;
   std::vector<std::string> rules;
   compress::JobOptions job;
@@ -32,7 +32,7 @@ constexpr const char* kCandidates =
     "int6:sym=1,g=128,clip=mse,scale=f16;int8:sym=1,g=128,clip=mse,scale=f16";
 
 /// "50M", "1.5GiB": a number of bytes.
-std::uint64_t parse_size(const std::string& text) {
+std::uint64_t parse_size(const std::string& text, const char* flag) {
   static const std::map<std::string, double> kUnits = {
       {"", 1},     {"K", 1e3},  {"M", 1e6},      {"G", 1e9},         {"KB", 1e3},
       {"MB", 1e6}, {"GB", 1e9}, {"KiB", 1024.0}, {"MiB", 1048576.0}, {"GiB", 1073741824.0}};
@@ -41,7 +41,7 @@ std::uint64_t parse_size(const std::string& text) {
   double value = 0;
   if (unit == kUnits.end() || !CLI::detail::lexical_cast(text.substr(0, end), value) ||
       !(value * unit->second >= 1) || value * unit->second > 1e18) {
-    fail_usage("--target-size {}: expected a number of bytes, as in 50M or 48MiB", text);
+    fail_usage("{} {}: expected a number of bytes, as in 50M or 48MiB", flag, text);
   }
   return static_cast<std::uint64_t>(value * unit->second);
 }
@@ -51,7 +51,7 @@ std::optional<compress::Target> make_target(const Options& options, const io::Mo
   if (options.target_bpw == 0 && options.target_size.empty()) return {};
   compress::Target target;
   target.bpw = options.target_bpw;
-  if (!options.target_size.empty()) target.bytes = parse_size(options.target_size);
+  if (!options.target_size.empty()) target.bytes = parse_size(options.target_size, "--target-size");
   target.candidates = evaluate::parse_specs(options.spec.empty() ? kCandidates : options.spec);
   if (options.dry_run) return target;
   evaluate::Text text = evaluate::load_calibration_text(options.text);
@@ -99,22 +99,24 @@ void print_target(const io::ModelFiles& files, const compress::Plan& plan,
       1e-6 * all / 8);
 }
 
-void print_plan(const io::ModelFiles& files, const compress::Plan& plan) {
+void print_plan(const io::ModelFiles& files, const compress::Plan& plan,
+                const compress::Estimate& estimate, int threads) {
   double bytes = 0, weights = 0, kept_bytes = 0, kept_weights = 0;
   std::size_t width = 6, spec_width = 4;
   for (const auto& tensor : plan.compressed) {
     width = std::max(width, tensor.name.size());
     spec_width = std::max(spec_width, tensor.spec.full().size());
   }
-  fmt::print("{:<{}}  {:<{}}  {:>6}  {:>12}\n", "tensor", width, "spec", spec_width, "bits",
-             "bytes");
+  fmt::print("{:<{}}  {:<{}}  {:>14}  {:>6}  {:>12}\n", "tensor", width, "spec", spec_width,
+             "shape", "bits", "bytes");
   for (const auto& tensor : plan.compressed) {
     const double count = static_cast<double>(tensor.rows) * static_cast<double>(tensor.cols);
     const double size = tensor.nominal_bpw * count / 8;
     bytes += size;
     weights += count;
-    fmt::print("{:<{}}  {:<{}}  {:>6.3f}  {:>12.0f}\n", printable(tensor.name), width,
-               tensor.spec.full(), spec_width, tensor.nominal_bpw, size);
+    fmt::print("{:<{}}  {:<{}}  {:>14}  {:>6.3f}  {:>12.0f}\n", printable(tensor.name), width,
+               tensor.spec.full(), spec_width, fmt::format("{} x {}", tensor.rows, tensor.cols),
+               tensor.nominal_bpw, size);
   }
   for (const std::string& name : plan.kept) {
     kept_bytes += static_cast<double>(files.table.at(name).stored_bytes());
@@ -126,6 +128,9 @@ void print_plan(const io::ModelFiles& files, const compress::Plan& plan) {
              8 * kept_bytes / kept_weights, 1e-6 * kept_bytes);
   fmt::print("the model: {:.3f} bits a weight, {:.1f} MB\n",
              8 * (bytes + kept_bytes) / (weights + kept_weights), 1e-6 * (bytes + kept_bytes));
+  fmt::print("peak memory: {:.0f} MB; disk: {:.0f} MB; time: about {:.0f} s on {} threads\n",
+             1e-6 * static_cast<double>(estimate.memory_bytes),
+             1e-6 * static_cast<double>(estimate.disk_bytes), estimate.seconds, threads);
 }
 
 void run(Options options) {
@@ -145,11 +150,21 @@ void run(Options options) {
   if (target) options.job.target = &*target;
   const compress::Plan plan = compress::make_plan(
       files, target ? target->candidates.front() : quant::Spec::parse(options.spec), rules);
+  ThreadPool pool(options.machine.threads);
+  compress::Estimate expected;
+  if (!target && (options.dry_run || !options.max_memory.empty())) {
+    expected = compress::estimate(files, plan, !options.calibration.empty(), pool);
+  }
+  if (!options.max_memory.empty() &&
+      expected.memory_bytes > parse_size(options.max_memory, "--max-memory")) {
+    fail("--max-memory {}: this job needs about {:.0f} MB", options.max_memory,
+         1e-6 * static_cast<double>(expected.memory_bytes));
+  }
   if (options.dry_run) {
     if (target) {
       print_target(files, plan, *target);
     } else {
-      print_plan(files, plan);
+      print_plan(files, plan, expected, pool.size());
     }
     return;
   }
@@ -159,7 +174,6 @@ void run(Options options) {
     calibration = io::read_calibration(options.calibration);
     options.job.calibration = &*calibration;
   }
-  ThreadPool pool(options.machine.threads);
   compress::run_job(files, plan, options.job, pool);
 }
 
@@ -207,6 +221,10 @@ void add_quantize(CLI::App& app) {
   command
       ->add_option("--calib", options->calibration,
                    "What squish calibrate wrote of this model: errors count by its inputs")
+      ->check(not_empty);
+  command
+      ->add_option("--max-memory", options->max_memory,
+                   "Refuse a job of fixed specs that is expected to need more: 500M, 2GiB")
       ->check(not_empty);
   command->add_option("--seed", options->job.seed, "Seed of all random numbers")
       ->check(not_negative)

@@ -39,6 +39,16 @@ struct Plan {
 Plan make_plan(const io::ModelFiles& files, const quant::Spec& spec,
                const std::vector<TensorRule>& rules);
 
+/// What a job is going to take, from the plan alone.
+struct Estimate {
+  std::size_t memory_bytes = 0;  ///< anonymous memory at its peak
+  std::size_t disk_bytes = 0;    ///< of the checkpoint, by the methods' formulas
+  double seconds = 0;            ///< by a trial of each spec on a few rows; calibration apart
+};
+/// `calibrated`: with the moments of the inputs. Runs each spec on some rows of made-up weights
+/// of the widths that it is for: some seconds.
+Estimate estimate(const io::ModelFiles& files, const Plan& plan, bool calibrated, ThreadPool& pool);
+
 /// The embedding by uncalibrated int`embed_bits` and the head by int`head_bits`, in groups of 64
 /// (or the largest power of two from 16 on that divides a row) with f16 scales and zero points,
 /// range by least squares; 0: as the source has it. UsageError for a head of its own bits that is

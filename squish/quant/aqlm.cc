@@ -181,6 +181,7 @@ Method aqlm_method() {
       .nominal_bpw = nominal_bpw,
       .prepare = prepare_metric,
       .encode = encode,
+      .memory = {.weights = 4, .hessians = 1.9},
       .decode = decode,
   };
 }

@@ -445,6 +445,7 @@ Method int_method(unsigned bits) {
       .nominal_bpw = nominal_bpw,
       .prepare = prepare,
       .encode = encode,
+      .memory = {.weights = 2, .hessians = 2.7},
       .decode = decode,
   };
 }

@@ -80,6 +80,12 @@ const T& prepared_as(const EncodeContext& context, const Spec& spec) {
   return *prepared;
 }
 
+/// The most that prepare(), encode() and judging the result hold at once, measured
+/// (bench/memory.py): copies of the weights in f32, and of H in f64 where inputs are calibrated.
+struct WorkingMemory {
+  double weights = 3, hessians = 0;
+};
+
 /// A method as the registry holds it.
 struct Method {
   std::string name;     ///< as in specs
@@ -97,6 +103,7 @@ struct Method {
   /// `weights`: rows x cols, neither zero, all in +-kLargestWeight (checked by quantize()).
   Packed (*encode)(ConstMatrixView weights, const Spec& spec,
                    const EncodeContext& context) = nullptr;
+  WorkingMemory memory = {};
   /// Writes the rows x cols reconstruction. Throws Error if the sections do not fit the spec.
   void (*decode)(const Packed& packed, MatrixView out, ThreadPool& pool) = nullptr;
 };

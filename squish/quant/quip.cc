@@ -430,6 +430,7 @@ Method quip_method() {
       .nominal_bpw = nominal_bpw,
       .prepare = prepare,
       .encode = encode,
+      .memory = {.weights = 2, .hessians = 3.15},
       .decode = decode,
   };
 }

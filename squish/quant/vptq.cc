@@ -329,6 +329,7 @@ Method vptq_method() {
       .nominal_bpw = nominal_bpw,
       .prepare = prepare,
       .encode = encode,
+      .memory = {.weights = 3.3, .hessians = 2.7},
       .decode = decode,
   };
 }

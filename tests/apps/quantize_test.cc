@@ -152,6 +152,11 @@ TEST_F(Quantize, DryRunPrintsThePlanAndWritesNothing) {
   ASSERT_EQ(outcome.code, 0) << outcome.err;
   EXPECT_THAT(outcome.out, HasSubstr("model.layers.1.self_attn.k_proj.weight"));
   EXPECT_THAT(outcome.out, HasSubstr("14 quantised tensors: 12.000 bits"));
+  EXPECT_THAT(outcome.out, HasSubstr("peak memory: "));
+  EXPECT_THAT(outcome.out, HasSubstr("48 x 32"));
+  EXPECT_TRUE(std::filesystem::is_empty(directory()));
+  expect_failure(command({"--max-memory", "1M"}), 1, "this job needs about");
+  expect_failure(command({"--max-memory", "lots"}), 2, "--max-memory lots");
   EXPECT_TRUE(std::filesystem::is_empty(directory()));
 }
 

@@ -1,0 +1,110 @@
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <map>
+#include <set>
+#include <utility>
+
+#include "squish/base/random.h"
+#include "squish/compress/plan.h"
+#include "squish/io/calibration.h"
+
+namespace squish::compress {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// The program itself: libraries' buffers, the manifest, the tokenizer.
+constexpr double kProgramBytes = 12e6;
+constexpr std::size_t kFewRows = 128, kMoreRows = 512;  // the difference is what rows cost
+constexpr std::size_t kTrialCols = 512;                 // wider matrices are scaled from here
+
+struct Trial {
+  double prepare_s = 0;               // of one input
+  double fixed_s = 0, s_per_row = 0;  // of encoding; fixed: codebooks
+};
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+Matrix gaussian(std::size_t rows, std::size_t cols) {
+  const CounterRng rng(0, "estimate");
+  Matrix weights(rows, cols);
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    weights.data()[i] = static_cast<float>(0.02 * rng.normal(i));
+  }
+  return weights;
+}
+
+/// Inputs whose neighbours correlate.
+quant::InputMoments correlated(std::size_t n) {
+  quant::InputMoments moments{linalg::SymmetricMatrix(n), std::vector<double>(n)};
+  for (std::size_t i = 0; i < n; ++i) {
+    for (std::size_t j = 0; j < n; ++j) {
+      moments.second(i, j) = std::pow(0.9, static_cast<double>(i > j ? i - j : j - i));
+    }
+  }
+  return moments;
+}
+
+Trial try_on(const quant::Spec& spec, std::size_t cols, bool calibrated, ThreadPool& pool) {
+  const std::size_t n = std::min(cols, kTrialCols);
+  const double wider = static_cast<double>(cols) / static_cast<double>(n);
+  Trial trial;
+  std::shared_ptr<const quant::Prepared> prepared;
+  if (calibrated) {
+    const quant::InputMoments moments = correlated(n);
+    const Clock::time_point start = Clock::now();
+    prepared = quant::prepare(moments, spec, pool, 0, "estimate");
+    trial.prepare_s = seconds_since(start) * wider * wider * wider;
+  }
+  const auto seconds_of = [&](std::size_t rows) {
+    const Matrix weights = gaussian(rows, n);
+    const Clock::time_point start = Clock::now();
+    quant::quantize(weights, spec, {.pool = pool, .key = "estimate", .prepared = prepared.get()});
+    return seconds_since(start);
+  };
+  const double few = seconds_of(kFewRows), more = seconds_of(kMoreRows);
+  trial.s_per_row = std::max(0.0, more - few) / (kMoreRows - kFewRows);
+  trial.fixed_s = std::max(0.0, few - kFewRows * trial.s_per_row);
+  trial.s_per_row *= wider * (calibrated ? wider : 1);  // feedback: cols products a weight
+  return trial;
+}
+
+}  // namespace
+
+Estimate estimate(const io::ModelFiles& files, const Plan& plan, bool calibrated,
+                  ThreadPool& pool) {
+  const std::vector<std::string> names = io::linear_names(files.config);
+  const std::set<std::string> linear(names.begin(), names.end());
+  std::map<std::pair<std::string, std::size_t>, Trial> trials;  // by spec and width
+  std::set<std::pair<std::string, std::string>> prepared;       // input, spec
+  Estimate result;
+  double bytes = 0, memory = 0;
+  for (const PlannedTensor& tensor : plan.compressed) {
+    const quant::Method& method = quant::find_method(tensor.spec.method());
+    const std::string spec = tensor.spec.full();
+    const bool with_moments =
+        calibrated && method.prepare != nullptr && linear.contains(tensor.name);
+    const double cols = static_cast<double>(tensor.cols);
+    const double weights = static_cast<double>(tensor.rows) * cols;
+    memory = std::max(memory, 4 * method.memory.weights * weights +
+                                  (with_moments ? 8 * method.memory.hessians * cols * cols : 0));
+    bytes += tensor.nominal_bpw * weights / 8;
+    auto [at, is_new] = trials.try_emplace({spec, tensor.cols});
+    if (is_new) at->second = try_on(tensor.spec, tensor.cols, with_moments, pool);
+    result.seconds += at->second.fixed_s + at->second.s_per_row * static_cast<double>(tensor.rows);
+    if (with_moments && prepared.emplace(io::input_name(tensor.name), spec).second) {
+      result.seconds += at->second.prepare_s;
+    }
+  }
+  for (const std::string& name : plan.kept) {
+    bytes += static_cast<double>(files.table.at(name).stored_bytes());
+  }
+  result.memory_bytes = static_cast<std::size_t>(kProgramBytes + memory);
+  result.disk_bytes = static_cast<std::size_t>(bytes);
+  return result;
+}
+
+}  // namespace squish::compress
