@@ -16,11 +16,11 @@ namespace {
 
 struct Options {
   Machine machine;
-  std::string model, text, output;
+  CalibrationText source;
+  std::string model, output;
   std::vector<std::string> merge;
-  std::size_t tokens = 128 * 2048, ctx = 0;
   double save_every = 60;
-  bool held_out = false, resume = false;
+  bool resume = false;
 };
 
 void print_summary(const std::string& output, const io::Calibration& calibration) {
@@ -47,31 +47,11 @@ void merge(const Options& options, ThreadPool& pool) {
 
 void calibrate(const Options& options, ThreadPool& pool) {
   const io::ModelFiles files = io::open_model(options.model);
-  evaluate::Text text = evaluate::load_calibration_text(options.text);
-  check_output(options.output, {options.model, text.path.string()});
-  const evaluate::Split split = evaluate::split_lines(text.raw);
-  const std::string part(options.held_out ? split.held_out : split.calibration);
-  text.raw = part;
-  const evaluate::Passage passage = evaluate::cut_passage(
-      text, model::Tokenizer(files.tokenizer), files.config.max_context,
-      {.protocol = evaluate::Protocol::gptq, .ctx = options.ctx, .tokens = options.tokens});
-
   compress::CalibrationJob job;
   job.out = options.output;
-  job.windows = passage.windows;
-  job.text = fmt::format("{}, the {} % of its lines",
-                         text.name == "other" ? text.path.string() : text.name,
-                         options.held_out ? "last 15" : "first 85");
-  job.text_sha256 = passage.sha256;
-  job.protocol = fmt::format("gptq-{}", passage.ctx());
-  job.text_lines = evaluate::line_hashes(part);
   job.resume = options.resume;
   job.save_every = options.save_every;
-  Progress progress("calibrate " + passage.label, static_cast<double>(passage.windows.size()));
-  const io::Calibration calibration = compress::run_calibration(
-      files, job, pool,
-      [&](std::size_t windows) { progress.advance(static_cast<double>(windows)); });
-  print_summary(options.output, calibration);
+  print_summary(options.output, run_calibration(files, options.source, job, pool));
 }
 
 void run(const Options& options) {
@@ -80,7 +60,7 @@ void run(const Options& options) {
     fail_usage("expected either a MODEL or --merge CALIB CALIB");
   }
   for (const auto& [flag, value] :
-       {std::pair{"--ctx", options.ctx}, {"--tokens", options.tokens}}) {
+       {std::pair{"--ctx", options.source.ctx}, {"--tokens", options.source.tokens}}) {
     if (value == 1) fail_usage("{} 1: expected 0 or at least 2 tokens", flag);
   }
   ThreadPool pool(options.machine.threads);
@@ -93,6 +73,30 @@ void run(const Options& options) {
 
 }  // namespace
 
+io::Calibration run_calibration(const io::ModelFiles& files, const CalibrationText& source,
+                                compress::CalibrationJob job, ThreadPool& pool) {
+  evaluate::Text text = evaluate::load_calibration_text(source.text);
+  check_output(job.out, {files.path.string(), text.path.string()});
+  const evaluate::Split split = evaluate::split_lines(text.raw);
+  const std::string part(source.held_out ? split.held_out : split.calibration);
+  text.raw = part;
+  const evaluate::Passage passage = evaluate::cut_passage(
+      text, model::Tokenizer(files.tokenizer), files.config.max_context,
+      {.protocol = evaluate::Protocol::gptq, .ctx = source.ctx, .tokens = source.tokens});
+
+  job.windows = passage.windows;
+  job.text = fmt::format("{}, the {} % of its lines",
+                         text.name == "other" ? text.path.string() : text.name,
+                         source.held_out ? "last 15" : "first 85");
+  job.text_sha256 = passage.sha256;
+  job.protocol = fmt::format("gptq-{}", passage.ctx());
+  job.text_lines = evaluate::line_hashes(part);
+  Progress progress("calibrate " + passage.label, static_cast<double>(passage.windows.size()));
+  return compress::run_calibration(files, job, pool, [&](std::size_t windows) {
+    progress.advance(static_cast<double>(windows));
+  });
+}
+
 void add_calibrate(CLI::App& app) {
   CLI::App* const command = app.add_subcommand(
       "calibrate", "Run a model over a text and keep what its linear layers are given");
@@ -100,20 +104,22 @@ void add_calibrate(CLI::App& app) {
   command->add_option("MODEL", options->model, "A Hugging Face directory or a .gguf file")
       ->check(not_empty);
   command
-      ->add_option("--text", options->text,
+      ->add_option("--text", options->source.text,
                    "The text, of which the first 85 % of the lines are used; default: WikiText-2's "
                    "valid split from $SQUISH_DATA, ../shared/data/wikitext-2 or the cache")
       ->check(not_empty);
   command->add_option("-o,--output", options->output, "The calibration file to write")
       ->check(not_empty)
       ->required();
-  command->add_option("--tokens", options->tokens, "First tokens of the text to use; 0: all")
+  command->add_option("--tokens", options->source.tokens, "First tokens of the text to use; 0: all")
       ->check(not_negative)
       ->capture_default_str();
-  command->add_option("--ctx", options->ctx, "Tokens in a window; 0: 2048, or the model's maximum")
+  command
+      ->add_option("--ctx", options->source.ctx,
+                   "Tokens in a window; 0: 2048, or the model's maximum")
       ->check(not_negative)
       ->capture_default_str();
-  command->add_flag("--held-out", options->held_out,
+  command->add_flag("--held-out", options->source.held_out,
                     "Use the last 15 % of the lines: to judge by, not to calibrate");
   command->add_flag("--resume", options->resume,
                     "Go on from what a killed run saved beside the output");

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "squish/base/isa.h"
+#include "squish/compress/calibration_job.h"
 #include "squish/evaluate/text.h"
 
 /// One function a subcommand, each in the file of its name: it declares the flags and sets the
@@ -56,5 +57,16 @@ struct TextFlags {
   /// UsageError or Error if they make no sense, even where no text will be needed.
   evaluate::PassageOptions options() const;
 };
+
+/// Which part of a text a model is calibrated on.
+struct CalibrationText {
+  std::string text;                          ///< a file; empty: the default one
+  std::size_t tokens = 128 * 2048, ctx = 0;  ///< 0: all; the protocol's
+  bool held_out = false;                     ///< the last 15 % of the lines, not the first 85 %
+};
+
+/// compress::run_calibration() over that text, with progress; `job` says where to and how.
+io::Calibration run_calibration(const io::ModelFiles& files, const CalibrationText& source,
+                                compress::CalibrationJob job, ThreadPool& pool);
 
 }  // namespace squish::apps

@@ -137,9 +137,6 @@ void run(Options options) {
   options.machine.choose_isa();
   const bool has_target = options.target_bpw > 0 || !options.target_size.empty();
   if (!has_target && options.spec.empty()) fail_usage("--spec: a method is expected");
-  if (!has_target && !options.text.empty()) {
-    fail_usage("--text {}: for --target-bpw or --target-size", options.text);
-  }
   std::vector<compress::TensorRule> asked;
   for (const std::string& rule : options.rules) asked.push_back(compress::parse_rule(rule));
   const io::ModelFiles files = io::open_model(options.model);
@@ -153,7 +150,8 @@ void run(Options options) {
   ThreadPool pool(options.machine.threads);
   compress::Estimate expected;
   if (!target && (options.dry_run || !options.max_memory.empty())) {
-    expected = compress::estimate(files, plan, !options.calibration.empty(), pool);
+    expected = compress::estimate(files, plan,
+                                  !options.calibration.empty() || !options.text.empty(), pool);
   }
   if (!options.max_memory.empty() &&
       expected.memory_bytes > parse_size(options.max_memory, "--max-memory")) {
@@ -172,8 +170,13 @@ void run(Options options) {
   std::optional<io::Calibration> calibration;
   if (!options.calibration.empty()) {
     calibration = io::read_calibration(options.calibration);
-    options.job.calibration = &*calibration;
+  } else if (!options.text.empty()) {
+    compress::CalibrationJob job;
+    job.out = options.job.out.string() + ".calib";
+    job.resume = true;
+    calibration = run_calibration(files, {.text = options.text}, job, pool);
   }
+  if (calibration) options.job.calibration = &*calibration;
   compress::run_job(files, plan, options.job, pool);
 }
 
@@ -208,11 +211,6 @@ void add_quantize(CLI::App& app) {
       ->check(CLI::Range(0.01, 64.0))
       ->excludes(size);
   command
-      ->add_option("--text", options->text,
-                   "With a target: the text whose last 15 % of the lines tell how much each tensor "
-                   "counts; default: as squish calibrate")
-      ->check(not_empty);
-  command
       ->add_option("--tensor", options->rules,
                    "GLOB=SPEC: another spec, or none, for the matrices whose names match; the last "
                    "that matches decides")
@@ -221,6 +219,13 @@ void add_quantize(CLI::App& app) {
   command
       ->add_option("--calib", options->calibration,
                    "What squish calibrate wrote of this model: errors count by its inputs")
+      ->check(not_empty);
+  command
+      ->add_option(
+          "--text", options->text,
+          "Calibrate on the first 85 % of this text's lines, unless --calib is given; what "
+          "comes of it is kept beside the output, as OUT.calib. With a target the last 15 % "
+          "tell how much each tensor counts, by default of WikiText-2's valid split")
       ->check(not_empty);
   command
       ->add_option("--max-memory", options->max_memory,
@@ -237,6 +242,7 @@ void add_quantize(CLI::App& app) {
       "Examples:\n"
       "  squish calibrate model.gguf -o model.calib\n"
       "  squish quantize model.gguf -o model-q2 --spec quip:bits=2 --calib model.calib\n"
+      "  squish quantize model.gguf -o model-q3 --spec quip:bits=3 --text some.txt\n"
       "  squish quantize model.gguf -o model-q25 --target-bpw 2.5 --calib model.calib\n"
       "  squish quantize model.gguf -o model-q4 --spec int4 --tensor '*.down_proj.weight=int8'");
   command->callback([options] { run(*options); });

@@ -263,6 +263,19 @@ TEST_F(Quantize, DequantizeWritesAModelThatComputesTheSame) {
   EXPECT_EQ(squish({"dequantize", "out", "-o", "x", "--type", "int4"}).code, 2);
 }
 
+TEST_F(Quantize, ATextCalibratesFirst) {
+  quantize({"--text", text()});
+  const auto by_text = checkpoint_bytes(out());
+  ASSERT_EQ(squish({"calibrate", model(), "--text", text(), "-o", "calib"}).code, 0);
+  EXPECT_EQ(read_file(directory() / "out.calib"), read_file(directory() / "calib"));
+  std::filesystem::remove_all(out());
+  quantize({"--calib", "calib"});
+  EXPECT_EQ(checkpoint_bytes(out()), by_text);
+  quantize({"--text", text(), "--resume"});  // neither is made again
+  std::ofstream(directory() / "other") << std::string(900, 'x') << "\n" << std::string(400, 'y');
+  expect_refused(command({"--text", "other", "--resume"}), "belongs to another job");
+}
+
 TEST_F(Quantize, WithACalibrationErrorsCountByTheInputs) {
   const auto calibrate = [&](const std::string& of, const std::string& out_file) {
     return squish({"calibrate", of, "--text", text(), "-o", out_file, "--tokens", "480"}).code;
