@@ -34,7 +34,8 @@ void verify(const Options& options) {
 void dequantize(const Options& options) {
   options.machine.choose_isa();
   const io::DType type = parse_type(options.type);
-  const io::ModelFiles files = io::open_model(options.model);
+  std::string unknown;
+  const io::ModelFiles files = io::open_tensors(options.model, unknown);
   ThreadPool pool(options.machine.threads);
   compress::write_plain(files, type, options.output, pool, /*quiet=*/false);
 }

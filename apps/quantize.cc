@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -139,7 +140,11 @@ void run(Options options) {
   if (!has_target && options.spec.empty()) fail_usage("--spec: a method is expected");
   std::vector<compress::TensorRule> asked;
   for (const std::string& rule : options.rules) asked.push_back(compress::parse_rule(rule));
-  const io::ModelFiles files = io::open_model(options.model);
+  std::string unknown;
+  const io::ModelFiles files = io::open_tensors(options.model, unknown);
+  if (!unknown.empty() && (has_target || !options.text.empty() || !options.calibration.empty())) {
+    fail("{}; without calibration and with fixed specs its matrices can be compressed", unknown);
+  }
   std::vector<compress::TensorRule> rules =
       compress::table_rules(files.config, options.tables.embed_bits, options.tables.head_bits);
   rules.insert(rules.end(), asked.begin(), asked.end());
@@ -147,6 +152,7 @@ void run(Options options) {
   if (target) options.job.target = &*target;
   const compress::Plan plan = compress::make_plan(
       files, target ? target->candidates.front() : quant::Spec::parse(options.spec), rules);
+  if (plan.compressed.empty()) fail("{}: there is nothing to compress", options.model);
   ThreadPool pool(options.machine.threads);
   compress::Estimate expected;
   if (!target && (options.dry_run || !options.max_memory.empty())) {
@@ -165,6 +171,10 @@ void run(Options options) {
       print_plan(files, plan, expected, pool.size());
     }
     return;
+  }
+  if (!unknown.empty()) {
+    fmt::print(stderr, "{}; its matrices are compressed, left alone are: {}\n", unknown,
+               fmt::join(plan.kept, ", "));
   }
   if (options.job.out.empty()) fail_usage("--output: a directory to write is expected");
   std::optional<io::Calibration> calibration;

@@ -21,6 +21,19 @@ TensorRule table_rule(const std::string& name, int bits, std::size_t cols) {
                                                divisor >= 16 ? divisor : 64))};
 }
 
+/// What stands for linear_names() where the architecture is unknown.
+std::vector<std::string> names_like_linear(const io::TensorTable& table) {
+  std::vector<std::string> names;
+  for (const auto& [name, tensor] : table.tensors) {
+    const auto says = [&](std::string_view part) { return name.find(part) != name.npos; };
+    const bool is_table = says("embed") || says("wte") || says("wpe") || says("head");
+    if (tensor.shape.size() == 2 && name.ends_with("weight") && !is_table && !says("norm")) {
+      names.push_back(name);
+    }
+  }
+  return names;
+}
+
 }  // namespace
 
 TensorRule parse_rule(const std::string& text) {
@@ -37,7 +50,9 @@ TensorRule parse_rule(const std::string& text) {
 Plan make_plan(const io::ModelFiles& files, const quant::Spec& spec,
                const std::vector<TensorRule>& rules) {
   Plan plan{spec, {}, {}};
-  const std::vector<std::string> linear = io::linear_names(files.config);
+  const bool is_known = files.config.layers > 0;
+  const std::vector<std::string> linear =
+      is_known ? io::linear_names(files.config) : names_like_linear(files.table);
   std::vector<bool> used(rules.size());
   bool by_rule = false;  // the last that spec_of() chose
   const auto spec_of = [&](const std::string& name,

@@ -34,8 +34,10 @@ struct Plan {
   std::vector<std::string> kept;  ///< stay as they are
 };
 
-/// All linear layers by `spec`; then the last rule that matches a matrix decides. Other matrices
-/// (embeddings) are compressed where a rule says so. UsageError if a rule matches no matrix.
+/// All linear layers by `spec` (of an unknown architecture: all matrices that neither look up nor
+/// are looked up by tokens or positions, going by their names); then the last rule that matches a
+/// matrix decides. Other matrices (embeddings) are compressed where a rule says so. UsageError if a
+/// rule matches no matrix.
 Plan make_plan(const io::ModelFiles& files, const quant::Spec& spec,
                const std::vector<TensorRule>& rules);
 

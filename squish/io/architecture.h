@@ -1,10 +1,17 @@
 #pragma once
+#include "squish/base/error.h"
 #include "squish/io/gguf.h"
 #include "squish/io/model_files.h"
 
 /// What open_model() is made of: each container's description of a model brought to one form, and
 /// the check that the tensors are exactly those that the description calls for.
 namespace squish::io {
+
+/// The model is none that can be run; its tensors may still be of use.
+class UnknownArchitecture : public Error {
+ public:
+  using Error::Error;
+};
 
 struct Architecture {
   ModelConfig config;

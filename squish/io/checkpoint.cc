@@ -430,7 +430,7 @@ void write_manifest(const CheckpointJob& job, std::size_t count, const fs::path&
                                      manifest));
 }
 
-ModelFiles open_checkpoint(const fs::path& directory) {
+ModelFiles open_checkpoint_tensors(const fs::path& directory) {
   const fs::path manifest = directory / kManifestFile;
   const json root = read_json(manifest, kMaxManifest);
   const CheckpointJob job = parse_job(root, manifest);
@@ -452,6 +452,11 @@ ModelFiles open_checkpoint(const fs::path& directory) {
     }
   }
   check_job_tensors(job, model.table, manifest);
+  return model;
+}
+
+ModelFiles open_checkpoint(const fs::path& directory) {
+  ModelFiles model = open_checkpoint_tensors(directory);
   const Architecture architecture = read_hf_config(directory / "config.json");
   model.config = architecture.config;
   check_architecture(architecture, model.table, directory);

@@ -67,6 +67,9 @@ void write_plain_config(const ModelFiles& source, DType type,
 void write_manifest(const CheckpointJob& job, std::size_t count,
                     const std::filesystem::path& directory);
 
+/// The tensors alone, of whatever architecture; a ModelFiles without config and tokenizer.
+ModelFiles open_checkpoint_tensors(const std::filesystem::path& directory);
+
 /// Everything but path and file_bytes; open_model() calls it for a directory with a manifest.
 ModelFiles open_checkpoint(const std::filesystem::path& directory);
 

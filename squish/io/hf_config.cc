@@ -28,10 +28,10 @@ Family parse_family(const std::string& architecture, const std::string& where) {
   }
   if (architecture == "Qwen2ForCausalLM") return Family::qwen2;
   if (architecture == "Qwen3ForCausalLM") return Family::qwen3;
-  fail(
-      "{}: unknown architecture '{}'; expected LlamaForCausalLM, MistralForCausalLM, "
-      "Qwen2ForCausalLM or Qwen3ForCausalLM",
-      where, architecture);
+  throw UnknownArchitecture(
+      fmt::format("{}: unknown architecture '{}'; expected LlamaForCausalLM, MistralForCausalLM, "
+                  "Qwen2ForCausalLM or Qwen3ForCausalLM",
+                  where, architecture));
 }
 
 Rope::Scaling parse_scaling(const std::string& type, const std::string& where) {

@@ -59,6 +59,7 @@ ModelFiles open_hf_directory(const fs::path& path) {
 /// The container alone, tensors under the file's own names.
 ModelFiles open_container(const fs::path& path) {
   ModelFiles model;
+  if (fs::exists(path / kManifestFile)) return open_checkpoint_tensors(path);
   if (opens_as_directory(path)) {
     model.container = "safetensors";
     model.table = read_safetensors_directory(path);
@@ -116,6 +117,19 @@ ModelFiles open_any_model(const fs::path& path, std::string& what_is_unknown) {
     what_is_unknown = error.what();
   }
   ModelFiles model = open_container(path);  // fails by itself if that is broken too
+  model.path = path;
+  model.file_bytes = total_bytes(model.table);
+  return model;
+}
+
+ModelFiles open_tensors(const fs::path& path, std::string& what_is_unknown) {
+  what_is_unknown.clear();
+  try {
+    return open_model(path);
+  } catch (const UnknownArchitecture& error) {
+    what_is_unknown = error.what();
+  }
+  ModelFiles model = open_container(path);
   model.path = path;
   model.file_bytes = total_bytes(model.table);
   return model;

@@ -101,6 +101,11 @@ ModelFiles open_model(const std::filesystem::path& path);
 /// tokenizer is still opened, under the file's own tensor names.
 ModelFiles open_any_model(const std::filesystem::path& path, std::string& what_is_unknown);
 
+/// For what works on tensors alone: as open_model, but a Hugging Face directory or a checkpoint of
+/// an architecture that squish does not know is opened as well, without configuration and
+/// tokenizer; `what_is_unknown` is then a sentence, else empty.
+ModelFiles open_tensors(const std::filesystem::path& path, std::string& what_is_unknown);
+
 /// The linear layers of the transformer blocks, in order: the tensors that get quantised.
 std::vector<std::string> linear_names(const ModelConfig& config);
 

@@ -14,6 +14,7 @@ namespace {
 
 using nlohmann::json;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 /// The files of a checkpoint but for the log, which holds times.
 std::map<std::string, std::string> checkpoint_bytes(const std::filesystem::path& directory) {
@@ -261,6 +262,29 @@ TEST_F(Quantize, DequantizeWritesAModelThatComputesTheSame) {
             std::filesystem::file_size(directory() / "plain" / "model.safetensors") * 3 / 5);
   expect_refused({"dequantize", "out", "-o", "plain"}, "exists already");
   EXPECT_EQ(squish({"dequantize", "out", "-o", "x", "--type", "int4"}).code, 2);
+}
+
+TEST_F(Quantize, AnUnknownArchitectureIsCompressedByItsNames) {
+  const std::filesystem::path config = std::filesystem::path(model()) / "config.json";
+  json known = json::parse(read_file(config)), changed = known;
+  changed["architectures"] = {"SomethingNewForCausalLM"};
+  std::ofstream(config) << changed.dump();
+  const Outcome outcome = squish(command());
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_THAT(outcome.err, HasSubstr("unknown architecture 'SomethingNewForCausalLM'"));
+  EXPECT_THAT(outcome.err, HasSubstr("model.embed_tokens.weight"));
+  EXPECT_THAT(outcome.err, Not(HasSubstr("left alone are: model.layers.0.mlp.up_proj.weight")));
+  EXPECT_EQ(squish({"verify", "out"}).code, 0);
+  ASSERT_EQ(squish({"dequantize", "out", "-o", "plain"}).code, 0);
+  expect_refused({"eval", "out"}, "unknown architecture");
+  expect_refused(command({"--text", text(), "--resume"}), "unknown architecture");
+  const std::string unknown = read_file(directory() / "plain" / "model.safetensors");
+  // The same as when the architecture is known.
+  for (const char* made : {"out", "plain"}) std::filesystem::remove_all(directory() / made);
+  std::ofstream(config) << known.dump();
+  quantize();
+  ASSERT_EQ(squish({"dequantize", "out", "-o", "plain"}).code, 0);
+  EXPECT_EQ(read_file(directory() / "plain" / "model.safetensors"), unknown);
 }
 
 TEST_F(Quantize, ATextCalibratesFirst) {
