@@ -113,7 +113,7 @@ struct Moments {
   double mean = 0, standard_error = 0;
 };
 
-/// Of `count` values; the standard error of one value alone is 0.
+/// Of `count` values; the standard error of one value alone is NaN.
 template <class Value>
 Moments moments(std::size_t count, const Value& value) {
   const auto n = static_cast<double>(count);
@@ -121,7 +121,7 @@ Moments moments(std::size_t count, const Value& value) {
   for (std::size_t i = 0; i < count; ++i) sum += value(i);
   const double mean = sum / n;
   for (std::size_t i = 0; i < count; ++i) squares += (value(i) - mean) * (value(i) - mean);
-  return {mean, count < 2 ? 0 : std::sqrt(squares / (n - 1) / n)};
+  return {mean, count < 2 ? std::nan("") : std::sqrt(squares / (n - 1) / n)};
 }
 
 }  // namespace

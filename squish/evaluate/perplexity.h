@@ -39,7 +39,7 @@ struct Divergence {
 
 /// metrics.md's fields of those names.
 struct Quality {
-  double ppl = 0, nll = 0, nll_se = 0;
+  double ppl = 0, nll = 0, nll_se = 0;   ///< se of one position alone: NaN, null in JSON
   std::optional<Divergence> divergence;  ///< absent for the reference itself
 };
 

@@ -111,10 +111,15 @@ ModelFiles open_model(const fs::path& path) {
 
 ModelFiles open_any_model(const fs::path& path, std::string& what_is_unknown) {
   what_is_unknown.clear();
-  try {
-    return open_model(path);
-  } catch (const Error& error) {
-    what_is_unknown = error.what();
+  if (path.extension() == ".safetensors" && !opens_as_directory(path)) {
+    what_is_unknown =
+        fmt::format("{}: one file; a model is the directory around it", path.string());
+  } else {
+    try {
+      return open_model(path);
+    } catch (const Error& error) {
+      what_is_unknown = error.what();
+    }
   }
   ModelFiles model = open_container(path);  // fails by itself if that is broken too
   model.path = path;

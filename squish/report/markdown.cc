@@ -50,10 +50,11 @@ void fill(std::vector<std::string>& line, const evaluate::ModelResult& result) {
   line[2] = number(result.storage.bpw_model, 3);
   if (result.quality) {
     const evaluate::Quality& quality = *result.quality;
-    line[3] = fmt::format("{:.3f} ± {:.3f}", quality.ppl, quality.ppl * quality.nll_se);
+    line[3] = fmt::format("{:.3f} ± {}", quality.ppl, number(quality.ppl * quality.nll_se, 3));
     if (quality.divergence) {
       const evaluate::Divergence& divergence = *quality.divergence;
-      line[4] = fmt::format("{:.4f} ± {:.4f}", divergence.delta_nll, divergence.delta_nll_se);
+      line[4] =
+          fmt::format("{:.4f} ± {}", divergence.delta_nll, number(divergence.delta_nll_se, 4));
       line[5] = number(divergence.kld_mean, 4);
       line[6] = fmt::format("{:.1f} %", 100 * divergence.top1_agreement);
     }

@@ -152,6 +152,8 @@ TEST(Summarise, IsTheMeanItsStandardErrorAndThe99thPercentile) {
   EXPECT_DOUBLE_EQ(own.ppl, std::exp(3.0));
   EXPECT_DOUBLE_EQ(own.nll_se, std::sqrt((4 + 1 + 0 + 9) / 3.0 / 4));
   EXPECT_FALSE(own.divergence);
+  const Scores alone{.nll = {2}, .kld = {}, .agrees = {}, .error = {}};
+  EXPECT_TRUE(std::isnan(summarise(alone, nullptr).nll_se));
 
   // All worse by 0.5, so that the paired difference has no spread.
   Scores candidate{

@@ -474,6 +474,7 @@ TEST(OpenAnyModel, UnknownArchitecturesKeepTheirNames) {
   EXPECT_THAT(unknown, HasSubstr("config.json"));
   EXPECT_EQ(open_any_model(directory.path() / "model.safetensors", unknown).container,
             "safetensors");
+  EXPECT_THAT(unknown, HasSubstr("one file"));
 }
 
 TEST(OpenAnyModel, BrokenFilesStayErrors) {
