@@ -137,6 +137,13 @@ void print_plan(const io::ModelFiles& files, const compress::Plan& plan,
 void run(Options options) {
   options.machine.choose_isa();
   const bool has_target = options.target_bpw > 0 || !options.target_size.empty();
+  if (has_target && !options.max_memory.empty()) {
+    fail_usage("--max-memory {}: for a job of fixed specs, not with a target", options.max_memory);
+  }
+  const std::uint64_t max_memory =
+      options.max_memory.empty() ? 0 : parse_size(options.max_memory, "--max-memory");
+  // "out/": OUT.calib is beside it, not in it.
+  if (!options.job.out.has_filename()) options.job.out = options.job.out.parent_path();
   if (!has_target && options.spec.empty()) fail_usage("--spec: a method is expected");
   std::vector<compress::TensorRule> asked;
   for (const std::string& rule : options.rules) asked.push_back(compress::parse_rule(rule));
@@ -154,13 +161,13 @@ void run(Options options) {
       files, target ? target->candidates.front() : quant::Spec::parse(options.spec), rules);
   if (plan.compressed.empty()) fail("{}: there is nothing to compress", options.model);
   ThreadPool pool(options.machine.threads);
+  if (target) check_target(files, plan, *target, pool);
   compress::Estimate expected;
   if (!target && (options.dry_run || !options.max_memory.empty())) {
     expected = compress::estimate(files, plan,
                                   !options.calibration.empty() || !options.text.empty(), pool);
   }
-  if (!options.max_memory.empty() &&
-      expected.memory_bytes > parse_size(options.max_memory, "--max-memory")) {
+  if (max_memory > 0 && expected.memory_bytes > max_memory) {
     fail("--max-memory {}: this job needs about {:.0f} MB", options.max_memory,
          1e-6 * static_cast<double>(expected.memory_bytes));
   }
@@ -177,6 +184,7 @@ void run(Options options) {
                fmt::join(plan.kept, ", "));
   }
   if (options.job.out.empty()) fail_usage("--output: a directory to write is expected");
+  check_destination(options.job);
   std::optional<io::Calibration> calibration;
   if (!options.calibration.empty()) {
     calibration = io::read_calibration(options.calibration);

@@ -1,13 +1,20 @@
 #include "squish/compress/candidate.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "squish/base/error.h"
 #include "squish/base/file.h"
+#include "squish/io/checkpoint.h"
 
 namespace squish::compress {
 namespace {
@@ -51,13 +58,52 @@ std::optional<Cost> read_cost(const fs::path& log, const Plan& plan) {
   return total;
 }
 
+/// Has other programs that want the same entry wait for this one. Without it, where the lock cannot
+/// be had (a cache that is read only), two that write at once fail in run_job().
+class EntryLock {
+ public:
+  explicit EntryLock(const fs::path& entry) {
+    std::error_code ignored;
+    fs::create_directories(entry.parent_path(), ignored);
+    fd_ = ::open((entry.string() + ".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    while (fd_ >= 0 && ::flock(fd_, LOCK_EX) != 0 && errno == EINTR) continue;
+  }
+  ~EntryLock() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  EntryLock(const EntryLock&) = delete;
+  EntryLock& operator=(const EntryLock&) = delete;
+
+ private:
+  int fd_ = -1;
+};
+
+/// Whether run_job() can take the entry: whole and undamaged, begun, or nothing at all.
+bool is_usable(const fs::path& entry, const io::CheckpointJob& job) {
+  try {
+    for (const char* name : {io::kManifestFile, io::kJobFile}) {
+      if (!fs::exists(entry / name)) continue;
+      if (!io::difference(io::read_job(entry / name), job).empty()) return false;
+    }
+    if (fs::exists(entry / io::kManifestFile)) {
+      for (const auto& [name, tensor] : io::open_model(entry).table.tensors) io::check_sums(tensor);
+      return true;
+    }
+    return fs::exists(entry / io::kJobFile) || !fs::exists(entry) || fs::is_empty(entry);
+  } catch (const std::exception&) {
+    return false;
+  }
+}
+
 }  // namespace
 
 Candidate cached_candidate(const io::ModelFiles& files, const Plan& plan, JobOptions options,
                            const fs::path& cache, ThreadPool& pool) {
-  const std::string job = io::job_digest(describe_job(files, plan, options, pool));
-  options.out = cache / program_name() / job.substr(0, kNameLength);
+  const io::CheckpointJob job = describe_job(files, plan, options, pool);
+  options.out = cache / program_name() / io::job_digest(job).substr(0, kNameLength);
   options.resume = true;
+  const EntryLock lock(options.out);
+  if (!is_usable(options.out, job)) fs::remove_all(options.out);  // made again
   run_job(files, plan, options, pool);
   std::error_code ignored;  // an entry that looks old is only made again
   fs::last_write_time(options.out.parent_path(), fs::file_time_type::clock::now(), ignored);

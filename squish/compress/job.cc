@@ -71,6 +71,16 @@ class Log {
   int fd_;
 };
 
+/// Besides what a job that was killed at its very start leaves.
+bool holds_something(const fs::path& directory) {
+  if (!fs::exists(directory)) return false;
+  if (!fs::is_directory(directory)) fail("{}: expected a directory", directory.string());
+  const fs::directory_iterator entries(directory);
+  return std::any_of(begin(entries), end(entries), [](const fs::directory_entry& entry) {
+    return entry.path().extension() != ".partial";
+  });
+}
+
 class Job {
  public:
   Job(const io::ModelFiles& files, const Plan& plan, const JobOptions& options, ThreadPool& pool)
@@ -82,13 +92,8 @@ class Job {
 
   void run() {
     const fs::path& out = options_.out;
-    const bool begun = fs::exists(out / io::kJobFile), whole = fs::exists(out / io::kManifestFile);
-    if (!options_.resume && holds_something(out)) {
-      fail("{}: exists already; --resume continues a job that was stopped", out.string());
-    }
-    if (!begun && !whole && holds_something(out)) {
-      fail("{}: holds neither a checkpoint nor one that was begun", out.string());
-    }
+    check_destination(options_);
+    const bool whole = fs::exists(out / io::kManifestFile);
     io::CheckpointJob job = describe_job(files_, plan_, options_, pool_);
     std::error_code error;
     fs::create_directories(out, error);
@@ -104,24 +109,16 @@ class Job {
       write_files();
       io::write_manifest(job, file_count(), out);
     }
-    fs::remove_all(out / kCandidates);
-    fs::remove(out / io::kJobFile);
+    // A whole checkpoint may lie where nothing can be removed, and need not.
+    for (const char* name : {kCandidates, io::kJobFile}) {
+      if (fs::exists(out / name)) fs::remove_all(out / name);
+    }
   }
 
  private:
   std::size_t file_count() const { return plan_.compressed.size() + 1; }
   fs::path file(std::size_t index) const {
     return options_.out / io::checkpoint_file_name(index, file_count());
-  }
-
-  /// Besides what a job that was killed at its very start leaves.
-  static bool holds_something(const fs::path& directory) {
-    if (!fs::exists(directory)) return false;
-    if (!fs::is_directory(directory)) fail("{}: expected a directory", directory.string());
-    const fs::directory_iterator entries(directory);
-    return std::any_of(begin(entries), end(entries), [](const fs::directory_entry& entry) {
-      return entry.path().extension() != ".partial";
-    });
   }
 
   static void check_same(const io::CheckpointJob& job, const fs::path& file) {
@@ -134,6 +131,15 @@ class Job {
     for (const auto& entry : fs::recursive_directory_iterator(options_.out)) {
       if (entry.path().extension() == ".partial") fs::remove(entry.path());
     }
+  }
+
+  /// Whether the file is there, undamaged, with exactly this tensor, by its spec.
+  static bool is_done(const fs::path& path, const PlannedTensor& tensor) {
+    if (!is_done(path, std::vector{tensor.name})) return false;
+    io::TensorTable table;
+    io::read_checkpoint_file(path, table);
+    const io::Tensor& stored = table.at(tensor.name);
+    return stored.packed != nullptr && stored.packed->spec == tensor.spec.full();
   }
 
   /// Whether the file is there, undamaged, with exactly the tensors `names`.
@@ -162,9 +168,10 @@ class Job {
     Progress progress(options_.label, static_cast<double>(weights), options_.quiet);
     for (std::size_t i = 0; i < plan_.compressed.size(); ++i) {
       const PlannedTensor& tensor = plan_.compressed[i];
-      if (!is_done(file(i + 1), {tensor.name})) {
+      if (!is_done(file(i + 1), tensor)) {
         progress.advance(0, tensor.name);
-        const bool is_candidate = i < candidates_.size() && is_done(candidates_[i], {tensor.name});
+        const bool is_candidate = i < candidates_.size() && !fs::is_symlink(candidates_[i]) &&
+                                  is_done(candidates_[i], tensor);
         if (is_candidate) fs::rename(candidates_[i], file(i + 1));
         if (!is_candidate) write_tensor(tensor, file(i + 1), log);
       }
@@ -175,7 +182,7 @@ class Job {
   void decide_specs(io::CheckpointJob& job) {
     Log log(options_.out / kLogFile);
     const auto store = [&](const PlannedTensor& tensor, const fs::path& path) {
-      if (!is_done(path, {tensor.name})) write_tensor(tensor, path, log);
+      if (!is_done(path, tensor)) write_tensor(tensor, path, log);
       io::TensorTable table;
       io::read_checkpoint_file(path, table);
       const io::Tensor& stored = table.at(tensor.name);
@@ -282,6 +289,17 @@ io::CheckpointJob describe_job(const io::ModelFiles& files, const Plan& plan,
     assert(!job.calibration_sha256.empty());  // else the job looks uncalibrated
   }
   return job;
+}
+
+void check_destination(const JobOptions& options) {
+  const fs::path& out = options.out;
+  if (!holds_something(out)) return;
+  if (!options.resume) {
+    fail("{}: exists already; --resume continues a job that was stopped", out.string());
+  }
+  if (!fs::exists(out / io::kJobFile) && !fs::exists(out / io::kManifestFile)) {
+    fail("{}: holds neither a checkpoint nor one that was begun", out.string());
+  }
 }
 
 void run_job(const io::ModelFiles& files, const Plan& plan, const JobOptions& options,

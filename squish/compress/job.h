@@ -30,6 +30,9 @@ struct JobOptions {
 io::CheckpointJob describe_job(const io::ModelFiles& files, const Plan& plan,
                                const JobOptions& options, ThreadPool& pool);
 
+/// Error if `out` is there and not to be continued; before anything that takes long.
+void check_destination(const JobOptions& options);
+
 /// Writes the checkpoint `out`, or what is missing of it. Error if `out` exists (without `resume`)
 /// or belongs to another job. A killed run, resumed, ends in the bytes of one that was not; the
 /// log beside them apart.

@@ -108,8 +108,8 @@ class Decider {
     }
     if (target_.bpw > 0) {
       if (least > target_.bpw * weights) {
-        fail("{}: {} cannot be met, the smallest candidates take at least {:.4f}", out_.string(),
-             describe(target_), least / weights);
+        fail("{}: {} cannot be met, the smallest candidates take at least {:.4f}",
+             files_.path.string(), describe(target_), least / weights);
       }
       return static_cast<std::uint64_t>(target_.bpw * weights);
     }
@@ -120,7 +120,7 @@ class Decider {
       fail(
           "{}: {} cannot be met, the smallest candidates and what stays as it is take at least "
           "{:.0f}",
-          out_.string(), describe(target_), kept + least / 8);
+          files_.path.string(), describe(target_), kept + least / 8);
     }
     return 8 * (target_.bytes - static_cast<std::uint64_t>(kept));
   }
@@ -221,14 +221,20 @@ class Decider {
     if (!fs::exists(out_ / kPlanFile)) return false;
     try {
       const auto plan = Json::parse(read_text(out_ / kPlanFile, kMaxPlan));
-      std::map<std::string, std::size_t> chosen;
-      for (const Json& tensor : plan.at("tensors")) chosen[tensor.at("name")] = tensor.at("choice");
+      if (plan.at("target") != describe(target_)) return false;
+      std::map<std::string, const Json*> found;
+      for (const Json& tensor : plan.at("tensors")) found[tensor.at("name")] = &tensor;
+      double bits = 0;
       for (Subject& subject : subjects_) {
         if (!subject.open()) continue;
-        subject.chosen = chosen.at(subject.choices[0].name);
+        const Json& tensor = *found.at(subject.choices[0].name);
+        subject.chosen = tensor.at("choice");
         if (subject.chosen >= subject.choices.size()) return false;
+        // Never above what is stored; a rule's tensors are not in the plan.
+        const PlannedTensor& choice = subject.choices[subject.chosen];
+        if (counts(subject)) bits += choice.nominal_bpw * subject.weights();
       }
-      return true;
+      return bits <= static_cast<double>(budget());
     } catch (const std::exception&) {  // damaged: made again
       return false;
     }
@@ -313,6 +319,12 @@ Decision decide(const io::ModelFiles& files, const Plan& plan, const Target& tar
     decider.write_plan(budget);
   }
   return decider.decision();
+}
+
+void check_target(const io::ModelFiles& files, const Plan& plan, const Target& target,
+                  ThreadPool& pool) {
+  const fs::path nowhere;
+  Decider(files, plan, target, nowhere, true, pool).budget();
 }
 
 }  // namespace squish::compress

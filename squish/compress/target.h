@@ -60,4 +60,9 @@ Decision decide(
     const std::function<Stored(const PlannedTensor&, const std::filesystem::path&)>& store,
     bool quiet, ThreadPool& pool);
 
+/// Error if the smallest candidates exceed the target by the methods' formulas, which are never
+/// above what is stored.
+void check_target(const io::ModelFiles& files, const Plan& plan, const Target& target,
+                  ThreadPool& pool);
+
 }  // namespace squish::compress

@@ -91,8 +91,12 @@ std::vector<std::size_t> parse_shape(const Fields& entry) {
     }
     sizes.push_back(size.get<std::size_t>());
   }
-  if (sizes.empty() || sizes.size() > 2) {
-    fail("{}: a shape of {} dimensions, expected 1 or 2", entry.where(), sizes.size());
+  // Tensors that stay as they are may have any (convolutions, stacked experts, single numbers).
+  constexpr std::size_t kMaxElements = std::size_t{1} << 56;
+  std::size_t elements = 1;
+  for (const std::size_t size : sizes) {
+    if (size > kMaxElements / elements) fail("{}: the shape overflows", entry.where());
+    elements *= size;
   }
   return sizes;
 }

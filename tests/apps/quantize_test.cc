@@ -287,6 +287,27 @@ TEST_F(Quantize, AnUnknownArchitectureIsCompressedByItsNames) {
   EXPECT_EQ(read_file(directory() / "plain" / "model.safetensors"), unknown);
 }
 
+TEST_F(Quantize, AnUnknownArchitectureMayHaveTensorsOfAnyShape) {
+  std::filesystem::create_directories(directory() / "new");
+  std::ofstream(directory() / "new" / "config.json") << R"({"architectures": ["NewForCausalLM"]})";
+  std::string header =
+      R"({"conv.weight": {"dtype": "F32", "shape": [2, 3, 4], "data_offsets": [0, 96]},)"
+      R"("scale": {"dtype": "F32", "shape": [], "data_offsets": [96, 100]},)"
+      R"("up.weight": {"dtype": "F32", "shape": [4, 16], "data_offsets": [100, 356]}})";
+  header.resize((header.size() + 7) / 8 * 8, ' ');
+  const std::uint64_t length = header.size();
+  const std::string data(356, '\x3c');
+  std::ofstream(directory() / "new" / "model.safetensors", std::ios::binary)
+      << std::string(reinterpret_cast<const char*>(&length), 8) << header << data;
+  const Outcome outcome = squish({"quantize", "new", "-o", "out", "--spec", "int4:g=16"});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_THAT(squish({"verify", "out"}).out, HasSubstr("3 tensors, 1 of them quantised"));
+  ASSERT_EQ(squish({"dequantize", "out", "-o", "plain", "--type", "f32"}).code, 0);
+  const std::string plain = read_file(directory() / "plain" / "model.safetensors");
+  EXPECT_THAT(plain, HasSubstr("[2,3,4]"));
+  EXPECT_THAT(plain, HasSubstr(data.substr(0, 100)));
+}
+
 TEST_F(Quantize, ATextCalibratesFirst) {
   quantize({"--text", text()});
   const auto by_text = checkpoint_bytes(out());
@@ -296,6 +317,17 @@ TEST_F(Quantize, ATextCalibratesFirst) {
   quantize({"--calib", "calib"});
   EXPECT_EQ(checkpoint_bytes(out()), by_text);
   quantize({"--text", text(), "--resume"});  // neither is made again
+  std::filesystem::remove_all(out());
+  // Beside it all the same.
+  ASSERT_EQ(squish({"quantize", model(), "-o", "out/", "--spec", "int4:sym=0,g=8", "--seed", "42",
+                    "--text", text()})
+                .code,
+            0);
+  EXPECT_EQ(checkpoint_bytes(out()), by_text);
+  std::filesystem::remove(directory() / "out.calib");
+  expect_refused(command({"--text", text()}), "exists already");
+  EXPECT_FALSE(std::filesystem::exists(directory() / "out.calib"));
+  quantize({"--text", text(), "--resume"});
   std::ofstream(directory() / "other") << std::string(900, 'x') << "\n" << std::string(400, 'y');
   expect_refused(command({"--text", "other", "--resume"}), "belongs to another job");
 }

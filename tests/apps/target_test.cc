@@ -119,10 +119,16 @@ TEST_F(QuantizeToTarget, MeetsASizeAndSaysWhereItCannot) {
        {std::tuple{"--target-size", "20000", "20000 bytes cannot be met"},
         {"--target-bpw", "2", "2 bits a weight cannot be met, the smallest candidates take at "},
         {"--target-bpw", "3", "at least 3."}}) {
+    fs::remove(directory() / "out.calib");
     const Outcome outcome = squish(command({"--text", text(), flag, value}));
     EXPECT_EQ(outcome.code, 1);
     EXPECT_THAT(outcome.err, HasSubstr(words));
     EXPECT_FALSE(fs::exists(directory() / "out" / "squish.json"));
+    // The formulas tell the first two before anything is calibrated or written.
+    const bool late = std::string(words) == "at least 3.";
+    EXPECT_EQ(fs::exists(directory() / "out"), late);
+    EXPECT_EQ(fs::exists(directory() / "out.calib"), late);
+    EXPECT_EQ(squish(command({"--dry-run", flag, value})).code, late ? 0 : 1);
     fs::remove_all(directory() / "out");
   }
 }
@@ -160,12 +166,46 @@ TEST_F(QuantizeToTarget, AnotherJobIsNotResumed) {
   EXPECT_EQ(bytes(), whole);
 }
 
+TEST_F(QuantizeToTarget, ForeignCandidatesAndPlansAreNotBelieved) {
+  quantize({"--target-bpw", "4", "--threads", "1"});
+  const auto whole = bytes();
+  const fs::path out = directory() / "out", first = out / "model-00002-of-00015.safetensors";
+  ASSERT_EQ(squish({"quantize", model(), "-o", "int8", "--spec", "int8:g=0"}).code, 0);
+  const auto unfinish = [&] {
+    fs::rename(out / "squish.json", out / "squish.job.json");
+    for (const auto& entry : fs::directory_iterator(out)) {
+      if (entry.path().filename().string().starts_with("model-")) fs::remove(entry.path());
+    }
+    fs::create_directories(out / "candidates");
+  };
+  const auto resumes_to_the_same = [&] {
+    quantize({"--target-bpw", "4", "--threads", "1", "--resume"});
+    EXPECT_EQ(bytes(), whole);
+  };
+  unfinish();  // a plan beyond the target
+  json plan = file("squish.plan.json");
+  for (json& tensor : plan["tensors"]) tensor["choice"] = 3;
+  std::ofstream(out / "squish.plan.json") << plan.dump();
+  resumes_to_the_same();
+  unfinish();  // whole files of the right tensor by another spec, and a link
+  const fs::path other = directory() / "int8" / first.filename();
+  for (const char* name : {"00000-00", "00000-01", "00000-02"}) {
+    fs::copy_file(other, out / "candidates" / (std::string(name) + ".safetensors"));
+  }
+  std::ofstream(out / "candidates" / "00001-00.safetensors") << "garbage";
+  fs::copy_file(other, first);
+  fs::remove(out / "squish.plan.json");
+  resumes_to_the_same();
+  EXPECT_TRUE(fs::exists(other));
+}
+
 TEST_F(QuantizeToTarget, WrongRequestsFailBeforeAnythingRuns) {
   expect_failure(command({"--target-bpw", "3", "--target-size", "3M"}), 2, "--target-size");
   for (const char* const size : {"3X", "M", "-3", "0", "1e30", "3 M"}) {
     expect_failure(command({"--target-size", size}), 2, "--target-size");
   }
   expect_failure(command({"--target-bpw", "-1"}), 2, "--target-bpw");
+  expect_failure(command({"--target-bpw", "4", "--max-memory", "1K"}), 2, "not with a target");
   expect_failure({"quantize", model(), "-o", "out"}, 2, "--spec");
   expect_failure(command({}), 2, "int2");  // a list without a target
 }

@@ -3,9 +3,11 @@
 #include <gmock/gmock.h>
 
 #include <fstream>
+#include <sstream>
 
 #include "squish/base/error.h"
 #include "squish/compress/calibration.h"
+#include "squish/io/checkpoint.h"
 #include "squish/io/digest.h"
 #include "squish/linalg/symmetric.h"
 #include "tests/evaluate/tiny_model.h"
@@ -93,6 +95,29 @@ TEST_F(CandidateTest, ADamagedLogCostsTheCostAlone) {
   const fs::path log = make("int4:g=16").files.path / kLogFile;
   fs::resize_file(log, fs::file_size(log) - 20);
   EXPECT_FALSE(make("int4:g=16").cost);
+}
+
+TEST_F(CandidateTest, ADamagedEntryIsMadeAgain) {
+  const fs::path entry = make("int4:g=16").files.path;
+  const fs::path file = entry / io::checkpoint_file_name(3, 15);
+  const auto text = [](const fs::path& path) {
+    std::ostringstream all;
+    all << std::ifstream(path, std::ios::binary).rdbuf();
+    return all.str();
+  };
+  const std::string whole = text(file), manifest = text(entry / "squish.json");
+  std::string flipped = whole;
+  flipped[flipped.size() - 200] ^= 1;
+  for (const auto& [damaged, bytes] :
+       {std::pair{file, flipped}, {file, whole.substr(0, 30)}, {entry / "squish.json", "{"}}) {
+    std::ofstream(damaged, std::ios::binary | std::ios::trunc) << bytes;
+    EXPECT_EQ(make("int4:g=16").files.path, entry);
+    EXPECT_EQ(text(file), whole);
+    EXPECT_EQ(text(entry / "squish.json"), manifest);
+  }
+  fs::remove(entry / "squish.json");
+  make("int4:g=16");
+  EXPECT_EQ(text(entry / "squish.json"), manifest);
 }
 
 TEST_F(CandidateTest, OnlyWhatNobodyUsesGoes) {
