@@ -89,7 +89,10 @@ void run(const Options& options) {
       evaluate::measure_throughput(own, kTpsTokens, host.read_bandwidth_gbs, pool);
   speed.advance(1);
 
-  fmt::print("{}", report::model_table(bench, &passage, files.source_quantized));
+  // What a checkpoint was made from is the reference, if that is here.
+  const bool source_quantized =
+      reference ? reference->source_quantized : files.spec.empty() && files.source_quantized;
+  fmt::print("{}", report::model_table(bench, &passage, source_quantized));
   if (options.output.empty()) return;
   report::Json json = {{"schema", "squish.eval/1"},
                        {"created", report::timestamp()},

@@ -308,6 +308,18 @@ TEST_F(Quantize, AnUnknownArchitectureMayHaveTensorsOfAnyShape) {
   EXPECT_THAT(plain, HasSubstr(data.substr(0, 100)));
 }
 
+TEST_F(Quantize, EvalDoesNotCallAPlainSourceQuantised) {
+  quantize();
+  for (const std::vector<std::string>& more :
+       {std::vector<std::string>{}, {"--reference", model()}}) {
+    std::vector<std::string> words = {"eval", "out", "--ppl-data", text(), "--ppl-tokens", "96"};
+    words.insert(words.end(), more.begin(), more.end());
+    const Outcome outcome = squish(words);
+    ASSERT_EQ(outcome.code, 0) << outcome.err;
+    EXPECT_THAT(outcome.out, Not(HasSubstr("The source is itself quantised")));
+  }
+}
+
 TEST_F(Quantize, ATextCalibratesFirst) {
   quantize({"--text", text()});
   const auto by_text = checkpoint_bytes(out());
