@@ -157,6 +157,10 @@ TEST_F(Checkpoint, EntriesThatLieAreRefused) {
   EXPECT_THAT(error_with_entry([](json& e) {
                 e["shape"] = {0x7fffffff, 0x7fffffff};
               }),
+              HasSubstr("overflows"));
+  EXPECT_THAT(error_with_entry([](json& e) {
+                e["shape"] = {0x1ffffff, 0x1ffffff};
+              }),
               HasSubstr("too few"));
   EXPECT_THAT(error_with_entry([](json& e) { e["shape"] = {8, 8}; }), HasSubstr("expected"));
   EXPECT_THAT(error_with_entry([](json& e) { e["spec"] = "int9"; }), HasSubstr("int9"));
