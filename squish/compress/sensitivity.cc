@@ -6,7 +6,7 @@
 #include <memory>
 
 #include "squish/base/error.h"
-#include "squish/linalg/vector_ops.isa.h"
+#include "squish/model/divergence.h"
 #include "squish/model/transformer.h"
 
 namespace squish::compress {
@@ -32,25 +32,13 @@ class Replaceable : public model::Linear {
   std::unique_ptr<Linear> own_, other_;
 };
 
-/// log sum exp of a row; `scaled` receives exp(logit - largest). Not finite where a logit is not.
-double log_sum(std::span<const float> logits, std::span<float> scaled, double& sum) {
-  const auto& ops = linalg::vector_ops();
-  const float largest = ops.max(logits.data(), logits.size());
-  sum = ops.exp_sum(logits.data(), logits.size(), 1, largest, scaled.data());
-  return largest + std::log(sum);
-}
-
+/// NaN where a logit is not finite.
 double divergence(std::span<const float> wanted, std::span<const float> own,
                   std::span<float> scratch) {
-  double sum = 0, own_sum = 0;
-  const double own_log = log_sum(own, scratch, own_sum), log = log_sum(wanted, scratch, sum);
-  double difference = 0;
-  for (std::size_t i = 0; i < wanted.size(); ++i) {
-    difference += scratch[i] * (static_cast<double>(wanted[i]) - own[i]);
-  }
-  // Rounding alone can take it below zero, where no divergence is.
-  const double result = difference / sum - log + own_log;
-  return result < 0 ? 0 : result;
+  const model::Distribution own_distribution = model::distribution(own, scratch);
+  const model::Distribution distribution = model::distribution(wanted, scratch);
+  if (!own_distribution.finite || !distribution.finite) return std::nan("");
+  return model::divergence(wanted, scratch, distribution, own, own_distribution);
 }
 
 class Prober {

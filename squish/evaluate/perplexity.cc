@@ -8,42 +8,13 @@
 
 #include "squish/base/error.h"
 #include "squish/base/isa.h"
-#include "squish/evaluate/divergence.isa.h"
-#include "squish/linalg/vector_ops.isa.h"
+#include "squish/model/divergence.h"
 
 namespace squish::evaluate {
-
-SQUISH_DECLARE_TABLES(DivergenceOps, kDivergenceOps);
-
-const DivergenceOps& divergence_ops() {
-  return choose(scalar::kDivergenceOps, avx2::kDivergenceOps, avx512::kDivergenceOps);
-}
 
 namespace {
 
 constexpr std::size_t kPositions = 128;  // whose logits are held at a time
-
-/// A row of logits as a distribution.
-struct Distribution {
-  bool finite = false;
-  std::size_t likeliest = 0;
-  double sum = 0;      // of exp(logit - largest)
-  double log_sum = 0;  // of exp(logit)
-};
-
-/// `scaled` receives exp(logit - largest).
-Distribution distribution(std::span<const float> logits, std::span<float> scaled) {
-  Distribution result;
-  result.finite = divergence_ops().finite(logits.data(), logits.size());
-  if (!result.finite) return result;
-  const float largest = linalg::vector_ops().max(logits.data(), logits.size());
-  result.likeliest =
-      static_cast<std::size_t>(std::find(logits.begin(), logits.end(), largest) - logits.begin());
-  result.sum =
-      linalg::vector_ops().exp_sum(logits.data(), logits.size(), 1, largest, scaled.data());
-  result.log_sum = largest + std::log(result.sum);
-  return result;
-}
 
 /// Scores up to kPositions successive positions: first the reference's logits, then those of each
 /// candidate. Results go to elements `at` and following of the scores.
@@ -57,28 +28,25 @@ class ChunkScorer {
     logits_ = logits;
     distributions_.resize(logits.rows);
     pool_.run(logits.rows, [&](std::size_t i) {
-      const Distribution one = distribution(logits.row(i), scaled_.row(i));
+      const model::Distribution one = model::distribution(logits.row(i), scaled_.row(i));
       scores.nll[at + i] = one.log_sum - logits(i, targets[i]);
       distributions_[i] = one;
     });
-    for (const Distribution& one : distributions_) scores.not_finite += one.finite ? 0 : 1;
+    for (const model::Distribution& one : distributions_) scores.not_finite += one.finite ? 0 : 1;
   }
 
   void candidate(ConstMatrixView logits, std::span<const model::TokenId> targets, std::size_t at,
                  Scores& scores) {
     std::vector<std::uint8_t> finite(logits.rows);
     pool_.run(logits.rows, [&](std::size_t i) {
-      const Distribution own = distribution(logits.row(i), scratch_.row(i));
-      const Distribution& wanted = distributions_[i];
+      const model::Distribution own = model::distribution(logits.row(i), scratch_.row(i));
+      const model::Distribution& wanted = distributions_[i];
       finite[i] = own.finite && wanted.finite;
       if (!finite[i]) return;
       scores.nll[at + i] = own.log_sum - logits(i, targets[i]);
       scores.agrees[at + i] = own.likeliest == wanted.likeliest;
-      const double divergence = divergence_ops().weighted_difference(
-          scaled_.row(i).data(), logits_.row(i).data(), wanted.log_sum, logits.row(i).data(),
-          own.log_sum, logits.cols);
-      // Rounding alone can take it below zero, where no divergence is.
-      scores.kld[at + i] = std::max(0.0, divergence / wanted.sum);
+      scores.kld[at + i] =
+          model::divergence(logits_.row(i), scaled_.row(i), wanted, logits.row(i), own);
     });
     scores.not_finite += static_cast<std::size_t>(std::count(finite.begin(), finite.end(), 0));
   }
@@ -86,8 +54,8 @@ class ChunkScorer {
  private:
   ThreadPool& pool_;
   Matrix scaled_, scratch_;
-  ConstMatrixView logits_;                   // the reference's
-  std::vector<Distribution> distributions_;  // and what they mean
+  ConstMatrixView logits_;                          // the reference's
+  std::vector<model::Distribution> distributions_;  // and what they mean
 };
 
 /// Room for the scores of `count` more positions.

@@ -7,7 +7,6 @@
 
 #include "squish/base/error.h"
 #include "squish/base/isa.h"
-#include "squish/evaluate/divergence.isa.h"
 #include "tests/evaluate/tiny_model.h"
 
 namespace squish::evaluate {
@@ -182,32 +181,6 @@ TEST(NoiseFloor, IsSmallAndLeavesTheInstructionSetAlone) {
   EXPECT_LT(std::abs(noise.delta_nll), 1e-4);
   EXPECT_LT(noise.kld_mean, 1e-6);
   EXPECT_GT(noise.top1_agreement, 0.95);
-}
-
-TEST(DivergenceOps, MatchPlainLoopsOnEveryInstructionSet) {
-  const Isa before = active_isa();
-  const CounterRng random(3, "ops");
-  for (const Isa isa : available_isas()) {
-    set_isa(isa);
-    for (const std::size_t n : {1u, 7u, 8u, 33u, 1000u}) {
-      std::vector<float> p(n), a(n), b(n);
-      double wanted = 0;
-      for (std::size_t i = 0; i < n; ++i) {
-        p[i] = static_cast<float>(random.uniform(3 * i));
-        a[i] = static_cast<float>(5 * random.normal(3 * i + 1));
-        b[i] = static_cast<float>(5 * random.normal(3 * i + 2));
-        wanted += p[i] * ((double{a[i]} - 2) - (double{b[i]} + 1));
-      }
-      EXPECT_NEAR(divergence_ops().weighted_difference(p.data(), a.data(), 2, b.data(), -1, n),
-                  wanted, 1e-9 * static_cast<double>(n));
-      EXPECT_TRUE(divergence_ops().finite(a.data(), n)) << to_string(isa);
-      for (const float bad : {NAN, INFINITY, -INFINITY}) {
-        a[n / 2] = bad;
-        EXPECT_FALSE(divergence_ops().finite(a.data(), n)) << to_string(isa);
-      }
-    }
-  }
-  set_isa(before);
 }
 
 }  // namespace

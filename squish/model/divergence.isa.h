@@ -1,9 +1,9 @@
 #pragma once
 #include <cstddef>
 
-/// The loops over logits that perplexity.cc needs beside those of linalg, one table per instruction
+/// The loops over logits that divergence.cc needs beside those of linalg, one table per instruction
 /// set (squish/base/isa.h).
-namespace squish::evaluate {
+namespace squish::model {
 
 struct DivergenceOps {
   /// Whether every element is finite.
@@ -15,4 +15,4 @@ struct DivergenceOps {
 
 const DivergenceOps& divergence_ops();
 
-}  // namespace squish::evaluate
+}  // namespace squish::model

@@ -1,6 +1,6 @@
-#include "squish/evaluate/divergence.isa.h"
+#include "squish/model/divergence.isa.h"
 
-namespace squish::evaluate::SQUISH_ISA_NAMESPACE {
+namespace squish::model::SQUISH_ISA_NAMESPACE {
 namespace {
 
 // By the bits: an all-ones exponent is infinity or NaN, and no compiler flag argues it away.
@@ -30,4 +30,4 @@ double weighted_difference(const float* p, const float* a, double a_shift, const
 extern const DivergenceOps kDivergenceOps;
 const DivergenceOps kDivergenceOps = {finite, weighted_difference};
 
-}  // namespace squish::evaluate::SQUISH_ISA_NAMESPACE
+}  // namespace squish::model::SQUISH_ISA_NAMESPACE
