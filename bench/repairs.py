@@ -3,10 +3,12 @@
 (W - What) E[x] for each layer, and for each row of What the scale that is optimal under H.
     bench/repairs.py --source PLAIN --coded PLAIN --calib CALIB [--layers 0,5,15,29]
 PLAIN: `squish dequantize MODEL_OR_CHECKPOINT -o PLAIN --type f32`. Needs numpy and safetensors."""
-import argparse, glob, json
+import argparse, glob
 
 import numpy as np
 from safetensors import safe_open
+
+from calibration import Calibration
 
 LINEAR = ["self_attn.q_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.down_proj"]
 
@@ -16,21 +18,13 @@ def tensors(directory):
     return {name: file for file in files for name in file.keys()}
 
 
-def input_of(name):
-    for end, shared in (".q_proj", ".qkv"), (".v_proj", ".qkv"), (".gate_proj", ".gate_up"):
-        if name.endswith(end):
-            return name[: -len(end)] + shared
-    return name
-
-
 def main():
     parser = argparse.ArgumentParser()
     for flag in "source", "coded", "calib":
         parser.add_argument("--" + flag, required=True)
     parser.add_argument("--layers", default="0,5,15,29")
     args = parser.parse_args()
-    source, coded, calib = tensors(args.source), tensors(args.coded), safe_open(args.calib, "np")
-    tokens = sum(run["tokens"] for run in json.loads(calib.metadata()["calibration"])["runs"])
+    source, coded, calib = tensors(args.source), tensors(args.coded), Calibration(args.calib)
     shares = []
     print("| tensor | proxy loss | left by a bias | left by row scales |\n|:--|--:|--:|--:|")
     for layer in args.layers.split(","):
@@ -38,11 +32,7 @@ def main():
             name = f"model.layers.{layer}.{linear}"
             w, q = (t[name + ".weight"].get_tensor(name + ".weight").astype(float)
                     for t in (source, coded))
-            mean = calib.get_tensor(input_of(name) + ".sum") / tokens
-            n = len(mean)
-            h = np.zeros((n, n))
-            h[np.triu_indices(n)] = calib.get_tensor(input_of(name) + ".products") / tokens
-            h += np.triu(h, 1).T
+            mean, h = calib.mean(name + ".weight"), calib.hessian(name + ".weight")
 
             def form(error, metric):
                 return np.einsum("ij,ij->", error @ metric, error)

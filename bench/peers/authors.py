@@ -32,6 +32,9 @@ import gguf
 import numpy
 import torch
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from calibration import Calibration, proxy_loss, split_name
+
 REPOSITORIES = {
     "aqlm": ("https://github.com/Vahe1994/AQLM", "e79a896ed6656fe4ed06193d42d004e7d0bbdbb2"),
     "gptq": ("https://github.com/IST-DASLab/gptq", "2d65066eeb06a5c9ff5184d8cebdf33662c67faf"),
@@ -46,18 +49,8 @@ MANY = 400_000
 GGUF_NAMES = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k",
               "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
               "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down"}
-INPUTS = {"self_attn.q_proj": "self_attn.qkv", "self_attn.k_proj": "self_attn.qkv",
-          "self_attn.v_proj": "self_attn.qkv", "self_attn.o_proj": "self_attn.o_proj",
-          "mlp.gate_proj": "mlp.gate_up", "mlp.up_proj": "mlp.gate_up",
-          "mlp.down_proj": "mlp.down_proj"}
-
 
 # --- W and H ---
-
-def split_name(tensor):
-    parts = tensor.split(".")
-    return parts[2], ".".join(parts[3:5])  # layer, role
-
 
 def read_weights(reader, tensor):
     """W as squish sees it: decoded to f32, rows of q and k back from llama.cpp's order."""
@@ -73,33 +66,6 @@ def read_weights(reader, tensor):
         heads = int(reader.get_field(f"{arch}.attention.{key}").parts[-1][0])
         w = w.reshape(heads, w.shape[0] // heads // 2, 2, -1).swapaxes(1, 2).reshape(w.shape)
     return numpy.ascontiguousarray(w)
-
-
-class Calibration:
-    """A calibration file of squish (docs/formats.md)."""
-
-    def __init__(self, path):
-        self.data = numpy.memmap(path, numpy.uint8, "r")
-        size = int(self.data[:8].view("<u8")[0])
-        self.header = json.loads(bytes(self.data[8:8 + size]))
-        self.inputs = json.loads(self.header["__metadata__"]["calibration"])["inputs"]
-        self.base = 8 + size
-
-    def hessian(self, tensor):
-        """E[x x'] of the tensor's input, float64."""
-        layer, role = split_name(tensor)
-        name = f"model.layers.{layer}.{INPUTS[role]}"
-        begin, end = self.header[f"{name}.products"]["data_offsets"]
-        upper = self.data[self.base + begin:self.base + end].view("<f8")
-        n = self.inputs[name]["width"]
-        h = numpy.zeros((n, n))
-        h[numpy.triu_indices(n)] = upper / self.inputs[name]["tokens"]
-        return h + numpy.triu(h, 1).T
-
-
-def proxy_loss(w, what, h):
-    w, error = w.astype(numpy.float64), w.astype(numpy.float64) - what.astype(numpy.float64)
-    return float(((error @ h) * error).sum() / ((w @ h) * w).sum())
 
 
 # --- ours ---

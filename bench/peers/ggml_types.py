@@ -19,6 +19,7 @@ import argparse
 import ctypes
 import json
 import shutil
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -26,7 +27,8 @@ import numpy
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from authors import Calibration, INPUTS, split_name
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from calibration import Calibration, INPUTS, split_name
 
 BLOCK = 256
 
