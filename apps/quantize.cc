@@ -195,7 +195,7 @@ void run(Options options) {
     calibration = run_calibration(files, {.text = options.text}, job, pool);
   }
   if (calibration) options.job.calibration = &*calibration;
-  compress::run_job(files, plan, options.job, pool);
+  compress::run_job(files, plan, describe_job(files, plan, options.job, pool), options.job, pool);
 }
 
 }  // namespace

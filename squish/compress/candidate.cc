@@ -104,7 +104,7 @@ Candidate cached_candidate(const io::ModelFiles& files, const Plan& plan, JobOpt
   options.resume = true;
   const EntryLock lock(options.out);
   if (!is_usable(options.out, job)) fs::remove_all(options.out);  // made again
-  run_job(files, plan, options, pool);
+  run_job(files, plan, job, options, pool);
   std::error_code ignored;  // an entry that looks old is only made again
   fs::last_write_time(options.out.parent_path(), fs::file_time_type::clock::now(), ignored);
   return {io::open_model(options.out), read_cost(options.out / kLogFile, plan)};

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <map>
 #include <set>
+#include <tuple>
 #include <utility>
 
 #include "squish/base/random.h"
@@ -76,23 +77,20 @@ Trial try_on(const quant::Spec& spec, std::size_t cols, bool calibrated, ThreadP
 
 Estimate estimate(const io::ModelFiles& files, const Plan& plan, bool calibrated,
                   ThreadPool& pool) {
-  const std::vector<std::string> names = io::linear_names(files.config);
-  const std::set<std::string> linear(names.begin(), names.end());
-  std::map<std::pair<std::string, std::size_t>, Trial> trials;  // by spec and width
-  std::set<std::pair<std::string, std::string>> prepared;       // input, spec
+  std::map<std::tuple<std::string, std::size_t, bool>, Trial> trials;  // spec, width, with moments
+  std::set<std::pair<std::string, std::string>> prepared;              // input, spec
   Estimate result;
   double bytes = 0, memory = 0;
   for (const PlannedTensor& tensor : plan.compressed) {
     const quant::Method& method = quant::find_method(tensor.spec.method());
     const std::string spec = tensor.spec.full();
-    const bool with_moments =
-        calibrated && method.prepare != nullptr && linear.contains(tensor.name);
+    const bool with_moments = calibrated && method.prepare != nullptr && tensor.linear;
     const double cols = static_cast<double>(tensor.cols);
     const double weights = static_cast<double>(tensor.rows) * cols;
     memory = std::max(memory, 4 * method.memory.weights * weights +
                                   (with_moments ? 8 * method.memory.hessians * cols * cols : 0));
     bytes += tensor.nominal_bpw * weights / 8;
-    auto [at, is_new] = trials.try_emplace({spec, tensor.cols});
+    auto [at, is_new] = trials.try_emplace({spec, tensor.cols, with_moments});
     if (is_new) at->second = try_on(tensor.spec, tensor.cols, with_moments, pool);
     result.seconds += at->second.fixed_s + at->second.s_per_row * static_cast<double>(tensor.rows);
     if (with_moments && prepared.emplace(io::input_name(tensor.name), spec).second) {

@@ -10,6 +10,7 @@
 #include <cmath>
 #include <cstring>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "squish/base/error.h"
 #include "squish/base/isa.h"
@@ -90,11 +91,11 @@ class Job {
         pool_(pool),
         inputs_(options.calibration, options.seed, pool) {}
 
-  void run() {
+  void run(io::CheckpointJob job) {
     const fs::path& out = options_.out;
     check_destination(options_);
+    reset_peak_rss();  // the log's is this job's
     const bool whole = fs::exists(out / io::kManifestFile);
-    io::CheckpointJob job = describe_job(files_, plan_, options_, pool_);
     std::error_code error;
     fs::create_directories(out, error);
     if (error) fail("{}: cannot be made: {}", out.string(), error.message());
@@ -133,31 +134,33 @@ class Job {
     }
   }
 
-  /// Whether the file is there, undamaged, with exactly this tensor, by its spec.
-  static bool is_done(const fs::path& path, const PlannedTensor& tensor) {
-    if (!is_done(path, std::vector{tensor.name})) return false;
-    io::TensorTable table;
-    io::read_checkpoint_file(path, table);
-    const io::Tensor& stored = table.at(tensor.name);
-    return stored.packed != nullptr && stored.packed->spec == tensor.spec.full();
-  }
-
-  /// Whether the file is there, undamaged, with exactly the tensors `names`.
-  static bool is_done(const fs::path& path, const std::vector<std::string>& names) {
-    if (!fs::exists(path)) return false;
+  /// The file's tensors if it is there, undamaged, with exactly the tensors `names`.
+  static std::optional<io::TensorTable> read_done(const fs::path& path,
+                                                  const std::vector<std::string>& names) {
+    if (!fs::exists(path)) return {};
     try {
       io::TensorTable table;
       io::read_checkpoint_file(path, table);
       for (const std::string& name : names) io::check_sums(table.at(name));
-      return table.tensors.size() == names.size();
+      if (table.tensors.size() == names.size()) return table;
     } catch (const Error&) {
-      return false;
     }
+    return {};
+  }
+
+  /// The same for one tensor, in the bytes of its spec.
+  static std::optional<io::TensorTable> read_done(const fs::path& path,
+                                                  const PlannedTensor& tensor) {
+    auto table = read_done(path, std::vector{tensor.name});
+    if (!table) return {};
+    const auto& packed = table->at(tensor.name).packed;
+    if (packed == nullptr || packed->spec != tensor.spec.full()) return {};
+    return table;
   }
 
   void write_files() {
     io::write_checkpoint_config(files_, options_.out);
-    if (!is_done(file(0), plan_.kept)) {
+    if (!read_done(file(0), plan_.kept)) {
       std::vector<io::Tensor> kept;
       for (const std::string& name : plan_.kept) kept.push_back(files_.table.at(name));
       io::write_checkpoint_file(file(0), kept);
@@ -168,10 +171,10 @@ class Job {
     Progress progress(options_.label, static_cast<double>(weights), options_.quiet);
     for (std::size_t i = 0; i < plan_.compressed.size(); ++i) {
       const PlannedTensor& tensor = plan_.compressed[i];
-      if (!is_done(file(i + 1), tensor)) {
+      if (!read_done(file(i + 1), tensor)) {
         progress.advance(0, tensor.name);
         const bool is_candidate = i < candidates_.size() && !fs::is_symlink(candidates_[i]) &&
-                                  is_done(candidates_[i], tensor);
+                                  read_done(candidates_[i], tensor);
         if (is_candidate) fs::rename(candidates_[i], file(i + 1));
         if (!is_candidate) write_tensor(tensor, file(i + 1), log);
       }
@@ -182,10 +185,9 @@ class Job {
   void decide_specs(io::CheckpointJob& job) {
     Log log(options_.out / kLogFile);
     const auto store = [&](const PlannedTensor& tensor, const fs::path& path) {
-      if (!is_done(path, tensor)) write_tensor(tensor, path, log);
-      io::TensorTable table;
-      io::read_checkpoint_file(path, table);
-      const io::Tensor& stored = table.at(tensor.name);
+      const auto done = read_done(path, tensor);
+      if (!done) return write_tensor(tensor, path, log);
+      const io::Tensor& stored = done->at(tensor.name);
       return Stored{stored.stored_bytes(),
                     loss(tensor.name, io::read_matrix(files_.table.at(tensor.name), pool_),
                          io::read_matrix(stored, pool_))};
@@ -206,12 +208,13 @@ class Job {
                               : std::pow(10, -0.1 * quant::snr_db(weights, decoded, pool_));
   }
 
-  void write_tensor(const PlannedTensor& tensor, const fs::path& path, Log& log) {
+  Stored write_tensor(const PlannedTensor& tensor, const fs::path& path, Log& log) {
     const auto start = std::chrono::steady_clock::now();
     const Matrix weights = io::read_matrix(files_.table.at(tensor.name), pool_);
     const quant::Prepared* const prepared = inputs_.prepared(tensor.name, tensor.spec);
     const quant::Packed packed = quantize(tensor, weights, prepared);
-    io::write_checkpoint_file(path, {{io::packed_tensor(tensor.name, packed)}});
+    const io::Tensor stored = io::packed_tensor(tensor.name, packed);
+    io::write_checkpoint_file(path, {{stored}});
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
     const Matrix decoded = quant::dequantize(packed, pool_);
     nlohmann::ordered_json line = {{"tensor", tensor.name},
@@ -223,15 +226,14 @@ class Job {
                                    {"seconds", seconds.count()},
                                    {"anonymous_bytes", anonymous_memory()},
                                    {"peak_rss_bytes", peak_rss_bytes()}};
-    if (const quant::InputMoments* const moments = inputs_.moments(tensor.name)) {
-      const double loss = quant::proxy_loss(weights, decoded, moments->second, pool_);
-      line["proxy_snr_db"] = -10 * std::log10(loss);
-    }
+    const double lost = loss(tensor.name, weights, decoded);
+    if (inputs_.moments(tensor.name) != nullptr) line["proxy_snr_db"] = -10 * std::log10(lost);
     if (prepared != nullptr) {
       line["damping"] = prepared->damping;
       line["diagonal_only"] = prepared->diagonal_only;
     }
     log.write(line.dump() + "\n");
+    return {stored.stored_bytes(), lost};
   }
 
   quant::Packed quantize(const PlannedTensor& tensor, const Matrix& weights,
@@ -302,9 +304,9 @@ void check_destination(const JobOptions& options) {
   }
 }
 
-void run_job(const io::ModelFiles& files, const Plan& plan, const JobOptions& options,
-             ThreadPool& pool) {
-  Job(files, plan, options, pool).run();
+void run_job(const io::ModelFiles& files, const Plan& plan, const io::CheckpointJob& job,
+             const JobOptions& options, ThreadPool& pool) {
+  Job(files, plan, options, pool).run(job);
 }
 
 }  // namespace squish::compress

@@ -33,10 +33,10 @@ io::CheckpointJob describe_job(const io::ModelFiles& files, const Plan& plan,
 /// Error if `out` is there and not to be continued; before anything that takes long.
 void check_destination(const JobOptions& options);
 
-/// Writes the checkpoint `out`, or what is missing of it. Error if `out` exists (without `resume`)
-/// or belongs to another job. A killed run, resumed, ends in the bytes of one that was not; the
-/// log beside them apart.
-void run_job(const io::ModelFiles& files, const Plan& plan, const JobOptions& options,
-             ThreadPool& pool);
+/// Writes the checkpoint `out`, or what is missing of it; `job` is describe_job() of the rest.
+/// Error if `out` exists (without `resume`) or belongs to another job. A killed run, resumed, ends
+/// in the bytes of one that was not; the log beside them apart.
+void run_job(const io::ModelFiles& files, const Plan& plan, const io::CheckpointJob& job,
+             const JobOptions& options, ThreadPool& pool);
 
 }  // namespace squish::compress

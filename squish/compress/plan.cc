@@ -66,7 +66,8 @@ Plan make_plan(const io::ModelFiles& files, const quant::Spec& spec,
     }
     return chosen;
   };
-  const auto add = [&](const std::string& name, const std::optional<quant::Spec>& chosen) {
+  const auto add = [&](const std::string& name, const std::optional<quant::Spec>& chosen,
+                       bool linear_layer) {
     if (!chosen) {
       plan.kept.push_back(name);
       return;
@@ -74,13 +75,14 @@ Plan make_plan(const io::ModelFiles& files, const quant::Spec& spec,
     const io::Tensor& tensor = files.table.at(name);
     const quant::Method& method = quant::find_method(chosen->method());
     plan.compressed.push_back({name, *chosen, tensor.rows(), tensor.cols(),
-                               method.nominal_bpw(*chosen, tensor.rows(), tensor.cols()), by_rule});
+                               method.nominal_bpw(*chosen, tensor.rows(), tensor.cols()), by_rule,
+                               linear_layer});
   };
   const std::set<std::string> is_linear(linear.begin(), linear.end());
   for (const auto& [name, tensor] : files.table.tensors) {
-    if (!is_linear.contains(name)) add(name, spec_of(name, {}));
+    if (!is_linear.contains(name)) add(name, spec_of(name, {}), false);
   }
-  for (const std::string& name : linear) add(name, spec_of(name, spec));
+  for (const std::string& name : linear) add(name, spec_of(name, spec), is_known);
   for (std::size_t i = 0; i < rules.size(); ++i) {
     if (!used[i]) fail_usage("'{}' matches no matrix of {}", rules[i].glob, files.path.string());
   }

@@ -25,6 +25,7 @@ struct PlannedTensor {
   std::size_t rows, cols;
   double nominal_bpw;    ///< by the formula of the method's paper
   bool by_rule = false;  ///< a rule chose the spec
+  bool linear = false;   ///< a linear layer of a block, whose input can be calibrated
 };
 
 /// What becomes of each tensor of a model.

@@ -6,7 +6,6 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <set>
 
 #include "squish/base/error.h"
 #include "squish/base/file.h"
@@ -28,12 +27,12 @@ constexpr std::size_t kMaxPlan = 100'000'000;
 struct Subject {
   std::vector<PlannedTensor> choices;  // one where a rule decides
   std::vector<Stored> stored;          // as many
-  bool linear = false;                 // counts for bits per weight
   std::size_t probe = 0;               // the choice that the model is run with
   double divergence = 0;               // found so, nats
   std::size_t chosen = 0;
 
   double weights() const { return static_cast<double>(choices[0].rows * choices[0].cols); }
+  bool linear() const { return choices[0].linear; }  // counts for bits per weight
   bool open() const { return choices.size() > 1; }
   /// Of any choice; as far as is known.
   double fewest_bits() const {
@@ -56,11 +55,8 @@ class Decider {
   Decider(const io::ModelFiles& files, const Plan& plan, const Target& target, const fs::path& out,
           bool quiet, ThreadPool& pool)
       : files_(files), plan_(plan), target_(target), out_(out), quiet_(quiet), pool_(pool) {
-    const std::vector<std::string> names = io::linear_names(files.config);
-    const std::set<std::string> linear(names.begin(), names.end());
     for (const PlannedTensor& tensor : plan.compressed) {
       Subject& subject = subjects_.emplace_back();
-      subject.linear = linear.contains(tensor.name);
       if (tensor.by_rule) {
         subject.choices.push_back(tensor);
         continue;
@@ -183,7 +179,7 @@ class Decider {
     Json tensors = Json::array();
     double predicted = 0, bits = 0, weights = 0;
     for (const Subject& subject : subjects_) {
-      if (subject.linear) {
+      if (subject.linear()) {
         bits += 8 * static_cast<double>(subject.stored[subject.chosen].bytes);
         weights += subject.weights();
       }
@@ -250,7 +246,7 @@ class Decider {
   }
 
  private:
-  bool counts(const Subject& subject) const { return target_.bpw == 0 || subject.linear; }
+  bool counts(const Subject& subject) const { return target_.bpw == 0 || subject.linear(); }
   fs::path file(std::size_t tensor, std::size_t choice) const {
     return out_ / kCandidates / fmt::format("{:05}-{:02}.safetensors", tensor, choice);
   }

@@ -91,6 +91,12 @@ TEST_F(CandidateTest, WhatWasMadeOnceIsOpenedAgainWithTheCostItHad) {
   EXPECT_EQ(again.cost->seconds, first.cost->seconds);
 }
 
+TEST_F(CandidateTest, TheCostIsNotThatOfWhatRanBefore) {
+  constexpr std::size_t kBytes = std::size_t{256} << 20;
+  { const std::vector<char> touched(kBytes, 1); }
+  EXPECT_LT(make("int4:g=16").cost->peak_rss_bytes, kBytes);
+}
+
 TEST_F(CandidateTest, ADamagedLogCostsTheCostAlone) {
   const fs::path log = make("int4:g=16").files.path / kLogFile;
   fs::resize_file(log, fs::file_size(log) - 20);
