@@ -74,9 +74,9 @@ report::Json config_json(const Options& options) {
           {"isa", options.machine.isa}};
 }
 
-std::vector<quant::Spec> specs_for(const Options& options, evaluate::Preset preset) {
-  return options.methods.empty() ? evaluate::preset_specs(preset)
-                                 : evaluate::parse_specs(options.methods);
+/// What was asked for, else `otherwise`.
+std::vector<quant::Spec> specs_or(const Options& options, std::vector<quant::Spec> otherwise) {
+  return options.methods.empty() ? std::move(otherwise) : evaluate::parse_specs(options.methods);
 }
 
 /// A model, and the text cut for it and the calibration where there is one.
@@ -146,7 +146,7 @@ MatrixStage run_matrix_stage(const Options& options, ThreadPool& pool) {
       source_quantized,
       {}};
   const quant::EncodeContext context{.pool = pool, .seed = options.seed, .key = "benchmark"};
-  const std::vector<quant::Spec> specs = specs_for(options, preset);
+  const std::vector<quant::Spec> specs = specs_or(options, evaluate::preset_specs(preset));
   Progress progress(fmt::format("matrix {} x {}", weights.rows(), weights.cols()),
                     static_cast<double>(specs.size()));
   for (const quant::Spec& spec : specs) {
@@ -193,7 +193,8 @@ void run(const Options& options) {
     fail_usage("--embed-bits, --head-bits: for stage 2, which needs --model-dir, not --dry-run");
   }
   options.machine.choose_isa();
-  specs_for(options, evaluate::parse_preset(options.preset));
+  evaluate::parse_preset(options.preset);
+  specs_or(options, {});
   std::optional<Subject> subject;
   std::vector<compress::TensorRule> tables;
   const evaluate::PassageOptions passage_options = options.text.options();
@@ -230,7 +231,7 @@ void run(const Options& options) {
     const evaluate::Passage* const passage = subject->passage ? &*subject->passage : nullptr;
     stage2 = evaluate::bench_model(
         subject->files, passage,
-        {.specs = specs_for(options, evaluate::Preset::high_fidelity),
+        {.specs = specs_or(options, evaluate::model_specs()),
          .calibration = subject->calibration ? &*subject->calibration : nullptr,
          .tables = tables,
          .cache = options.cache,

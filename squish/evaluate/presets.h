@@ -19,8 +19,10 @@ Preset parse_preset(std::string_view name);
 /// Rows and columns of the synthetic matrix.
 std::size_t preset_size(Preset preset);
 
-/// The specs of the default run in the table's order. Models take the high-fidelity ones.
+/// The specs of the default run in the table's order.
 std::vector<quant::Spec> preset_specs(Preset preset);
+/// Those for models: the high-fidelity ones, but for the trellis by its fast code.
+std::vector<quant::Spec> model_specs();
 
 /// 'SPEC;SPEC': at least one, no empty ones; UsageError otherwise.
 std::vector<quant::Spec> parse_specs(std::string_view text);

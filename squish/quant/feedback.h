@@ -57,8 +57,8 @@ Factor factor_hessian(const HessianView& h, std::size_t block, double damping);
 
 /// Sums over a row, under the damped H of the factor.
 struct RowForms {
-  double cross;   ///< w H what'
-  double square;  ///< what H what'
+  double cross = 0;   ///< w H what'
+  double square = 0;  ///< what H what'
 };
 
 /// For every row; the scale of that row of What that loses least is cross / square.

@@ -5,11 +5,9 @@
 // which a vector moves only where that lowers the loss under its own block of them (the reference
 // moves it always); else plain nearest point.
 //
-//   R = U_m' diag(s_out) W diag(s_in) U_n      What = diag(s_out) U_m Rhat U_n' diag(s_in)
-//
-// U: squish/linalg/hadamard.h. Rhat = scale * (q + q2 / rho), q from E8P, q2 the rounded residual
-// (x - q) * rho: none at 2 bits, E81B at 3, E8P at 4 (squish/quant/e8p.h). Rows are padded with
-// zeros to whole vectors after the rotation.
+// Rotation and signs: squish/quant/incoherence.h. Rhat = scale * (q + q2 / rho), q from E8P, q2 the
+// rounded residual (x - q) * rho: none at 2 bits, E81B at 3, E8P at 4 (squish/quant/e8p.h). Rows
+// are padded with zeros to whole vectors after the rotation.
 //
 // Stored, per matrix:
 //   codes      u16 a vector, row by row
@@ -37,10 +35,8 @@
 #include "squish/base/bits.h"
 #include "squish/base/error.h"
 #include "squish/base/half.h"
-#include "squish/base/random.h"
-#include "squish/linalg/hadamard.h"
 #include "squish/quant/e8p.h"
-#include "squish/quant/feedback.h"
+#include "squish/quant/incoherence.h"
 #include "squish/quant/registry.h"
 
 namespace squish::quant {
@@ -71,47 +67,6 @@ struct Layout {
   /// Rows that one chunk of work takes: small matrices stay on one thread.
   std::size_t grain() const { return std::max<std::size_t>(1, 16384 / stride()); }
 };
-
-Bytes random_signs(std::size_t n, std::uint64_t seed, const std::string& key) {
-  const CounterRng rng(seed, key);
-  Bytes signs(packed_bytes(n, 1));
-  for (std::size_t i = 0; i < n; i += 64) {
-    std::uint64_t word = rng.bits(i / 64);
-    if (n - i < 64) word &= (std::uint64_t{1} << (n - i)) - 1;
-    std::memcpy(signs.data() + i / 8, &word, std::min<std::size_t>(8, signs.size() - i / 8));
-  }
-  return signs;
-}
-
-/// The stored signs as a diagonal, times `scale`.
-std::vector<float> diagonal(const Bytes& signs, std::size_t n, float scale) {
-  std::vector<float> values(n);
-  for (std::size_t i = 0; i < n; ++i) {
-    const bool minus = (signs[i / 8] >> (i % 8) & std::byte{1}) != std::byte{0};
-    values[i] = minus ? -scale : scale;
-  }
-  return values;
-}
-
-double root_mean_square(ConstMatrixView w, ThreadPool& pool, std::size_t grain) {
-  std::vector<double> squares(w.rows);
-  parallel_for(pool, w.rows, grain, [&](std::size_t begin, std::size_t end) {
-    for (std::size_t i = begin; i < end; ++i) {
-      const std::span<const float> row = w.row(i);
-      double even = 0, odd = 0;  // a single chain of additions would wait for each
-      std::size_t j = 0;
-      for (; j + 2 <= row.size(); j += 2) {
-        even += static_cast<double>(row[j]) * row[j];
-        odd += static_cast<double>(row[j + 1]) * row[j + 1];
-      }
-      if (j < row.size()) even += static_cast<double>(row[j]) * row[j];
-      squares[i] = even + odd;
-    }
-  });
-  double sum = 0;
-  for (const double square : squares) sum += square;
-  return std::sqrt(sum / static_cast<double>(w.size()));
-}
 
 /// The points that `count` vectors at x are rounded to: their codes, and residual codes above 2
 /// bits.
@@ -230,50 +185,16 @@ double refit(ConstMatrixView rotated, const Layout& layout, const Bytes& codes,
   return xq / qq;  // qq > 0: no sum of points is the origin
 }
 
-/// Moments of the rotated input, H' = U' diag(s_in) H diag(s_in) U, and the signs, which tensors
-/// with one input share.
-struct QuipPrepared : Prepared {
-  Bytes signs_in;
-  Factor factor;
-  Descent descent;
-};
-
 std::shared_ptr<const Prepared> prepare(const InputMoments& moments, const Spec& spec,
                                         const PrepareContext& context) {
   if (spec.word("form") == "gain") return nullptr;
-  auto prepared = std::make_shared<QuipPrepared>();
-  const std::size_t n = prepared->inputs = moments.second.size();
-  prepared->signs_in = random_signs(n, context.seed, std::string(context.key) + "/in");
-  double sum = 0;
-  for (std::size_t i = 0; i < n; ++i) sum += moments.second(i, i);
-  const double unit = std::isfinite(sum) && sum > 0 ? static_cast<double>(n) / sum : 1;
-  // Floats will do: their error is below 1e-6 of the largest eigenvalue, which is below n times the
-  // mean of the diagonal, and the damping is a hundredth of that mean.
-  Matrix rotated(n, n);
-  for (std::size_t i = 0; i < n * n; ++i) {
-    rotated.data()[i] = static_cast<float>(moments.second.data()[i] * unit);
-  }
-  const std::vector<float> signs = diagonal(prepared->signs_in, n, 1);
-  const linalg::Hadamard hadamard(n);
-  hadamard.rotate_rows(rotated, signs, context.pool);
-  hadamard.rotate_columns(rotated, signs, context.pool);
-  for (std::size_t i = 0; i < n; ++i) {  // symmetric but for the order of its sums
-    for (std::size_t j = 0; j < i; ++j) {
-      rotated(i, j) = rotated(j, i) = 0.5f * (rotated(i, j) + rotated(j, i));
-    }
-  }
-  const HessianView h(rotated);
-  prepared->factor = factor_hessian(h, 8, spec.real("damp"));
-  prepared->damping = prepared->factor.damping;
-  prepared->diagonal_only = prepared->factor.diagonal_only;
-  if (spec.integer("sweeps") > 0) prepared->descent = prepare_descent(h, prepared->factor);
-  return prepared;
+  return prepare_rotated(moments, 8, spec.real("damp"), spec.integer("sweeps") > 0, context);
 }
 
 /// Rounds the rotated matrix under the moments of its input; returns the factor by which the
 /// scale is to grow.
 double round_with_feedback(ConstMatrixView rotated, const Layout& layout,
-                           const QuipPrepared& prepared, std::int64_t sweeps, Bytes& codes,
+                           const RotatedInput& prepared, std::int64_t sweeps, Bytes& codes,
                            Bytes& residual, ThreadPool& pool) {
   Matrix rounded(layout.rows, layout.cols);
   bool first_pass = true;
@@ -307,39 +228,23 @@ double round_with_feedback(ConstMatrixView rotated, const Layout& layout,
   for (std::int64_t sweep = 0; sweep < sweeps; ++sweep) {
     descend(rotated, prepared.descent, rounding, rounded, pool);
   }
-  double cross = 0, square = 0;
-  for (const RowForms& forms : row_forms(rotated, rounded, prepared.factor, pool)) {
-    cross += forms.cross;
-    square += forms.square;
-  }
-  return cross > 0 && square > 0 ? cross / square : 1;
+  return best_scale(rotated, rounded, prepared.factor, pool);
 }
 
 Packed encode(ConstMatrixView weights, const Spec& spec, const EncodeContext& context) {
   const Layout layout(spec, weights.rows, weights.cols);
   ThreadPool& pool = context.pool;
-  const std::string key(context.key);
-  const QuipPrepared* prepared =
-      context.prepared == nullptr ? nullptr : &prepared_as<QuipPrepared>(context, spec);
+  const RotatedInput* prepared =
+      context.prepared == nullptr ? nullptr : &prepared_as<RotatedInput>(context, spec);
   Bytes signs_in = prepared != nullptr ? prepared->signs_in
-                                       : random_signs(layout.cols, context.seed, key + "/in");
-  Bytes signs_out = random_signs(layout.rows, context.seed, key + "/out");
+                                       : input_signs(layout.cols, context.seed, context.key);
+  Bytes signs_out = output_signs(layout.rows, context.seed, context.key);
 
-  // To the codebook's units in double: 1 / RMS is beyond floats where weights are denormal.
-  const double rms = root_mean_square(weights, pool, layout.grain());
+  const double rms = root_mean_square(weights, pool);
   double scale = layout.gain ? rms : rms / e8p_unit_rms(layout.bits);
-  const double inverse = rms > 0 ? 1 / scale : 0;
   Matrix padded(layout.rows, layout.stride());
   const MatrixView rotated(padded.data(), layout.rows, layout.cols, layout.stride());
-  parallel_for(pool, layout.rows, layout.grain(), [&](std::size_t begin, std::size_t end) {
-    for (std::size_t i = begin; i < end; ++i) {
-      for (std::size_t j = 0; j < layout.cols; ++j) {
-        rotated(i, j) = static_cast<float>(weights(i, j) * inverse);
-      }
-    }
-  });
-  linalg::Hadamard(layout.cols).rotate_rows(rotated, diagonal(signs_in, layout.cols, 1), pool);
-  linalg::Hadamard(layout.rows).rotate_columns(rotated, diagonal(signs_out, layout.rows, 1), pool);
+  rotate(weights, scale, signs_in, signs_out, rotated, pool);
 
   Bytes codes(layout.code_bytes());
   Bytes second(layout.second_bytes());
@@ -397,8 +302,7 @@ void decode(const Packed& packed, MatrixView out, ThreadPool& pool) {
       std::copy_n(row.begin(), layout.cols, out.row(i).begin());
     }
   });
-  linalg::Hadamard(layout.rows).unrotate_columns(out, diagonal(signs_out, layout.rows, 1), pool);
-  linalg::Hadamard(layout.cols).unrotate_rows(out, diagonal(signs_in, layout.cols, scale), pool);
+  unrotate(out, scale, signs_in, signs_out, pool);
 }
 
 void check(const Spec& spec) {

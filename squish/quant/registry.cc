@@ -15,6 +15,7 @@ const std::vector<Method>& methods() {
     all.push_back(vptq_method());
     all.push_back(aqlm_method());
     all.push_back(quip_method());
+    all.push_back(trellis_method());
     return all;
   }();
   return list;

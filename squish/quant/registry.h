@@ -9,5 +9,6 @@ Method int_method(unsigned bits);  // int.cc: int2 ... int8
 Method vptq_method();              // vptq.cc
 Method aqlm_method();              // aqlm.cc
 Method quip_method();              // quip.cc
+Method trellis_method();           // trellis.cc
 
 }  // namespace squish::quant

@@ -57,6 +57,13 @@ const std::vector<Case> kCases = {
     {"quip:bits=3", 15.2, 15.45},
     {"quip:bits=4", 20.45, 20.85},
     {"quip:form=gain", 6.2, 6.4},
+    {"trellis", 11.45, 11.75},
+    {"trellis:code=fast", 11.2, 11.55},
+    {"trellis:bits=1", 5.4, 5.8},
+    {"trellis:bits=3", 17.35, 17.65},
+    {"trellis:bits=4", 22.9, 23.5},
+    {"trellis:bits=4,code=fast", 22.5, 23.2},
+    {"trellis:code=hyb", 11.2, 11.6},
 };
 
 Matrix make(std::size_t rows, std::size_t cols, const std::function<double(std::size_t)>& value) {

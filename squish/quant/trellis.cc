@@ -1,0 +1,242 @@
+// Trellis-coded quantisation (QTIP, arXiv 2406.11235): incoherence processing on both sides, then
+// long runs of rotated weights are coded together, each weight's value given by the last bits of a
+// stream that grows by `bits` a weight; the Viterbi algorithm finds the stream whose values are
+// nearest.
+//
+// Where it departs from QTIP: a stream runs down the rows of ONE column, not through a 16 x 16
+// tile. All its weights share an input, so the plain squared error is the true metric inside it,
+// and error feedback acts after every column (LDLQ in blocks of 1, then sweeps of coordinate
+// descent) where tiles leave 16 columns without any. The default code is our own, for vector
+// registers (trellis_code.h); QTIP's are there for comparison.
+//
+// Stored, per matrix of m rows (padded to whole groups of 8) and n columns:
+//   codes      for each group of 8 rows, for each block of 64 columns (the last may be narrower):
+//              `bits` bytes a column, first the lowest bytes of all columns of the block, then the
+//              next. These are the 8 symbols of the group, bits `bits` * r and up that of row r.
+//   signs_in, signs_out   squish/quant/incoherence.h
+//   scale      one f32
+// Streams are `stream_groups` groups long, the last perhaps shorter, none shorter than 4 states.
+// The state of a row is the L bits from its symbol on, lowest first, around the ring of its stream;
+// a code with two weights a step has the state of the even row. Rhat = scale * value(state).
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "squish/base/bits.h"
+#include "squish/base/error.h"
+#include "squish/quant/incoherence.h"
+#include "squish/quant/registry.h"
+#include "squish/quant/trellis_code.h"
+#include "squish/quant/viterbi.h"
+
+namespace squish::quant {
+namespace {
+
+constexpr std::size_t kGroup = 8, kBlock = 64;
+constexpr std::size_t kLongestStream = 384;  // rows
+
+const TrellisCode& code_of(const Spec& spec) {
+  return trellis_code(spec.word("code"), static_cast<unsigned>(spec.integer("bits")));
+}
+
+struct Layout {
+  std::size_t bits, rows, cols, groups, stream_groups;
+
+  Layout(const Spec& spec, std::size_t r, std::size_t c)
+      : bits(static_cast<std::size_t>(spec.integer("bits"))), rows(r), cols(c) {
+    const std::size_t least = (4 * code_of(spec).state_bits + kGroup * bits - 1) / (kGroup * bits);
+    groups = std::max(least, (rows + kGroup - 1) / kGroup);
+    const std::size_t streams = (groups * kGroup + kLongestStream - 1) / kLongestStream;
+    stream_groups = (groups + streams - 1) / streams;
+    // The last stream may be too short for that, too.
+    const std::size_t last = groups % stream_groups;
+    if (last != 0 && last < least) groups += least - last;
+  }
+  std::size_t code_bytes() const { return groups * cols * bits; }
+  std::size_t stream_rows() const { return kGroup * stream_groups; }
+  /// Of the lowest byte of column j in a group; the next is `block_width(j)` further.
+  std::size_t address(std::size_t group, std::size_t j) const {
+    return (group * cols + j / kBlock * kBlock) * bits + j % kBlock;
+  }
+  std::size_t block_width(std::size_t j) const {
+    return std::min(kBlock, cols - j / kBlock * kBlock);
+  }
+  /// Groups of the stream that begins with `first`.
+  std::size_t length(std::size_t first) const { return std::min(stream_groups, groups - first); }
+};
+
+/// The symbols of the stream of `groups` groups that is nearest to x, and its values.
+std::vector<std::uint16_t> encode_stream(ViterbiPool& encoders, std::size_t groups,
+                                         std::span<const float> x, std::span<float> values) {
+  const TrellisCode& code = encoders.code();
+  std::vector<std::uint16_t> symbols(groups * kGroup / code.step);
+  encoders.encode(x, symbols);
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    const std::uint32_t state = trellis_state(code, symbols, i / code.step);
+    values[i] = code.values[(i % code.step << code.state_bits) + state];
+  }
+  return symbols;
+}
+
+/// As column j of the stream that begins with group `first`.
+void store_stream(const Layout& layout, const TrellisCode& code, std::size_t first, std::size_t j,
+                  std::span<const std::uint16_t> symbols, Bytes& codes) {
+  const std::size_t per_group = kGroup / code.step, stride = layout.block_width(j);
+  for (std::size_t g = 0; g < symbols.size() / per_group; ++g) {
+    std::uint32_t word = 0;
+    for (std::size_t s = per_group; s-- > 0;) {
+      word = word << code.step_bits() | symbols[g * per_group + s];
+    }
+    std::byte* const at = codes.data() + layout.address(first + g, j);
+    for (std::size_t b = 0; b < layout.bits; ++b) {
+      at[b * stride] = static_cast<std::byte>(word >> (8 * b));
+    }
+  }
+}
+
+void decode_group(const Layout& layout, const TrellisCode& code, const Bytes& codes,
+                  std::size_t group, MatrixView out) {
+  const std::size_t first = group / layout.stream_groups * layout.stream_groups;
+  const std::size_t length = layout.length(first);
+  const std::size_t rows = std::min(kGroup, out.rows - group * kGroup);
+  const std::uint32_t mask = static_cast<std::uint32_t>(code.states() - 1);
+  // The group's own bytes and those that its last states run on into.
+  const std::size_t bytes = layout.bits + 2;
+  for (std::size_t j = 0; j < layout.cols; ++j) {
+    const std::size_t stride = layout.block_width(j);
+    std::uint64_t window = 0;
+    for (std::size_t b = 0; b < bytes; ++b) {
+      const std::size_t g = first + (group - first + b / layout.bits) % length;
+      const std::byte byte = codes[layout.address(g, j) + b % layout.bits * stride];
+      window |= std::to_integer<std::uint64_t>(byte) << (8 * b);
+    }
+    for (std::size_t r = 0; r < rows; ++r) {
+      const std::size_t first_of_step = r / code.step * code.step;
+      const std::uint32_t state =
+          static_cast<std::uint32_t>(window >> (layout.bits * first_of_step)) & mask;
+      out(group * kGroup + r, j) = code.values[(r % code.step << code.state_bits) + state];
+    }
+  }
+}
+
+std::shared_ptr<const Prepared> prepare(const InputMoments& moments, const Spec& spec,
+                                        const PrepareContext& context) {
+  return prepare_rotated(moments, 1, spec.real("damp"), spec.integer("sweeps") > 0, context);
+}
+
+Packed encode(ConstMatrixView weights, const Spec& spec, const EncodeContext& context) {
+  const Layout layout(spec, weights.rows, weights.cols);
+  ThreadPool& pool = context.pool;
+  const RotatedInput* prepared =
+      context.prepared == nullptr ? nullptr : &prepared_as<RotatedInput>(context, spec);
+  Bytes signs_in = prepared != nullptr ? prepared->signs_in
+                                       : input_signs(layout.cols, context.seed, context.key);
+  Bytes signs_out = output_signs(layout.rows, context.seed, context.key);
+  double scale = root_mean_square(weights, pool);
+  Matrix rotated(layout.rows, layout.cols), rounded(layout.rows, layout.cols);
+  rotate(weights, scale, signs_in, signs_out, rotated, pool);
+
+  ViterbiPool encoders(code_of(spec));
+  Bytes codes(layout.code_bytes());
+  bool first_pass = true;
+  BlockRounding rounding;
+  rounding.row_multiple = layout.stream_rows();
+  rounding.round = [&](std::size_t first_row, std::size_t col, ConstMatrixView target,
+                       MatrixView value) {
+    std::vector<float> x(layout.stream_rows()), values(layout.stream_rows());
+    for (std::size_t begin = 0; begin < target.rows; begin += layout.stream_rows()) {
+      const std::size_t count = std::min(layout.stream_rows(), target.rows - begin);
+      for (std::size_t i = 0; i < count; ++i) x[i] = target(begin + i, 0);
+      const auto symbols = encode_stream(encoders, layout.length((first_row + begin) / kGroup),
+                                         {x.data(), count}, values);
+      double now = 0, then = 0;
+      for (std::size_t i = 0; i < count; ++i) {
+        now += std::pow(double{values[i]} - x[i], 2);
+        then += std::pow(double{value(begin + i, 0)} - x[i], 2);
+      }
+      if (!first_pass && now >= then) continue;  // the ring may be closed elsewhere than was best
+      for (std::size_t i = 0; i < count; ++i) value(begin + i, 0) = values[i];
+      store_stream(layout, encoders.code(), (first_row + begin) / kGroup, col, symbols, codes);
+    }
+  };
+  const std::size_t streams = (layout.groups + layout.stream_groups - 1) / layout.stream_groups;
+  if (prepared != nullptr) {
+    ldlq(rotated, prepared->factor, rounding, rounded, pool);
+    first_pass = false;
+    for (std::int64_t sweep = 0; sweep < spec.integer("sweeps"); ++sweep) {
+      descend(rotated, prepared->descent, rounding, rounded, pool);
+    }
+    scale *= best_scale(rotated, rounded, prepared->factor, pool);
+  } else {
+    pool.run(streams * layout.cols, [&](std::size_t chunk) {
+      const std::size_t first = chunk / layout.cols * layout.stream_rows(),
+                        col = chunk % layout.cols;
+      const std::size_t end = std::min(layout.rows, first + layout.stream_rows());
+      if (first >= end) return;
+      rounding.round(first, col, rotated.view().row_range(first, end).col_range(col, col + 1),
+                     rounded.view().row_range(first, end).col_range(col, col + 1));
+    });
+    scale *= best_scale(rotated, rounded, pool);
+  }
+
+  Packed packed{spec, layout.rows, layout.cols, {}};
+  packed.sections.push_back({"codes", Part::indices, std::move(codes)});
+  packed.sections.push_back({"signs_in", Part::other, std::move(signs_in)});
+  packed.sections.push_back({"signs_out", Part::other, std::move(signs_out)});
+  Bytes stored(4);
+  const auto narrow = static_cast<float>(scale);
+  std::memcpy(stored.data(), &narrow, 4);
+  packed.sections.push_back({"scale", Part::scales, std::move(stored)});
+  return packed;
+}
+
+void decode(const Packed& packed, MatrixView out, ThreadPool& pool) {
+  const Layout layout(packed.spec, packed.rows, packed.cols);
+  const Bytes& codes = packed.section("codes", layout.code_bytes());
+  const Bytes& signs_in = packed.section("signs_in", packed_bytes(layout.cols, 1));
+  const Bytes& signs_out = packed.section("signs_out", packed_bytes(layout.rows, 1));
+  float scale = 0;
+  std::memcpy(&scale, packed.section("scale", 4).data(), 4);
+  const TrellisCode& code = code_of(packed.spec);
+  pool.run((layout.rows + kGroup - 1) / kGroup,
+           [&](std::size_t group) { decode_group(layout, code, codes, group, out); });
+  unrotate(out, scale, signs_in, signs_out, pool);
+}
+
+void check(const Spec& spec) {
+  if (spec.word("code") == "hyb" && spec.integer("bits") > 2) {
+    fail_usage("spec '{}': code=hyb has two weights a step and at most 2 bits a weight",
+               spec.asked());
+  }
+}
+
+double nominal_bpw(const Spec& spec, std::size_t /*rows*/, std::size_t /*cols*/) {
+  return static_cast<double>(spec.integer("bits"));
+}
+
+}  // namespace
+
+Method trellis_method() {
+  return {
+      .name = "trellis",
+      .summary = "random Hadamard transform on both sides, columns coded along a trellis",
+      .source = "QTIP, arXiv 2406.11235; streams down the columns and the default code are ours",
+      .keys = {integer_key("bits", 2, 1, 4, "bits per weight"),
+               choice_key("code", {"hash", "fast", "1mad", "3inst", "hyb"},
+                          "values of the states; hash: ours, for vector registers; fast: the same "
+                          "with fewer states; the others are QTIP's"),
+               real_key("damp", "0.01", 0, 10,
+                        "calibrated: added to H's diagonal, relative to its mean"),
+               integer_key("sweeps", 0, 0, 1000,
+                           "calibrated: sweeps of coordinate descent after the feedback")},
+      .check = check,
+      .nominal_bpw = nominal_bpw,
+      .prepare = prepare,
+      .encode = encode,
+      .memory = {.weights = 3, .hessians = 3.15},
+      .decode = decode,
+  };
+}
+
+}  // namespace squish::quant

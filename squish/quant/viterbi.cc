@@ -1,0 +1,164 @@
+#include "squish/quant/viterbi.h"
+
+#include <algorithm>
+#include <cassert>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <map>
+
+#include "squish/base/isa.h"
+#include "squish/quant/viterbi.isa.h"
+
+namespace squish::quant {
+
+SQUISH_DECLARE_TABLES(ViterbiOps, kViterbiOps);
+
+const ViterbiOps& viterbi_ops() {
+  return choose(scalar::kViterbiOps, avx2::kViterbiOps, avx512::kViterbiOps);
+}
+
+namespace {
+
+// Metrics saturate where a path costs so much more than the best: it is then never continued. In
+// units of the distortion at the rate, and, because weights far out are seldom well served at the
+// high rates either, in squares of the weights' deviation.
+constexpr double kWorstPath = 64, kWorstSquare = 6;
+
+// Steps on each side of the seam that are coded again, in states' memories: further away the path
+// is the same.
+constexpr std::size_t kSeamMemories = 9;
+
+}  // namespace
+
+ViterbiCode::ViterbiCode(const TrellisCode& code) : code_(code) {
+  const unsigned bits = code.step_bits();
+  const std::size_t lanes = viterbi_ops().lanes;
+  assert(bits <= 4 && (lanes << 2 * bits) <= code.states());
+  cap_ = (std::size_t{1} << (16 - bits)) - 1;
+  const double largest = code.step * std::max(kWorstSquare, kWorstPath * std::pow(0.25, code.bits));
+  unit_ = largest / static_cast<double>(cap_);
+  const auto scale = static_cast<float>(1 / std::sqrt(unit_));
+  const auto [low, high] = std::minmax_element(code.values.begin(), code.values.end());
+  const auto beyond = static_cast<float>(std::sqrt(largest) / 4);
+  lowest_ = scale * (*low - beyond);
+  highest_ = scale * (*high + beyond);
+
+  values_.resize(code.step);
+  std::map<std::vector<float>, std::uint32_t> known;
+  for (std::size_t s = 0; s < code.states(); s += lanes) {
+    std::vector<float> run;
+    for (unsigned i = 0; i < code.step; ++i) {
+      const float* const values = &code.values[(std::size_t{i} << code.state_bits) + s];
+      for (std::size_t l = 0; l < lanes; ++l) run.push_back(scale * values[l]);
+    }
+    const auto [at, is_new] = known.try_emplace(run, known.size() * lanes);
+    offsets_.push_back(at->second);
+    if (!is_new) continue;
+    for (unsigned i = 0; i < code.step; ++i) {
+      const auto begin = run.begin() + static_cast<std::ptrdiff_t>(i * lanes);
+      values_[i].insert(values_[i].end(), begin, begin + static_cast<std::ptrdiff_t>(lanes));
+    }
+  }
+}
+
+ViterbiEncoder::ViterbiEncoder(const ViterbiCode& code)
+    : code_(code),
+      metrics_(code.code().states()),
+      next_(code.code().states()),
+      errors_(code.values_[0].size()) {}
+
+void ViterbiEncoder::best_path(std::span<const float> x, std::size_t ring, std::size_t first,
+                               std::size_t steps, std::int64_t low, std::int64_t after) {
+  const ViterbiOps& ops = viterbi_ops();
+  const TrellisCode& code = code_.code();
+  const unsigned bits = code.step_bits(), width = code.state_bits;
+  const std::size_t groups = code.states() >> bits;
+  back_.resize(std::max(back_.size(), steps * groups));
+
+  // From the last step to the first: so the states that follow from one stand side by side.
+  for (std::size_t s = 0; s < code.states(); ++s) {
+    const bool free = after == kAny || static_cast<std::int64_t>(s & (groups - 1)) == after;
+    metrics_[s] = static_cast<std::uint16_t>((free ? 0 : code_.cap_ << bits) | s >> (width - bits));
+  }
+  std::uint16_t base = 0;
+  const auto scale = static_cast<float>(1 / std::sqrt(code_.unit_));
+  for (std::size_t q = steps; q-- > 0;) {
+    const std::size_t at = (first + q) % ring * code.step;
+    float target[2] = {0, 0};
+    for (unsigned i = 0; i < code.step && at + i < x.size(); ++i) {
+      target[i] = std::clamp(scale * x[at + i], code_.lowest_, code_.highest_);
+    }
+    ops.errors(code_.values_[0].data(), code.step == 2 ? code_.values_[1].data() : nullptr,
+               errors_.size(), target[0], target[1],
+               at < x.size() ? static_cast<float>(code_.cap_) : 0.0f, static_cast<int>(bits),
+               errors_.data());
+    const std::uint16_t least =
+        ops.step[bits - 1](width, metrics_.data(), base, errors_.data(), code_.offsets_.data(),
+                           next_.data(), &back_[q * groups]);
+    base = static_cast<std::uint16_t>(least - base);
+    std::swap(metrics_, next_);
+  }
+
+  std::size_t best = 0;
+  std::uint16_t best_metric = std::numeric_limits<std::uint16_t>::max();
+  const std::size_t stride = low == kAny ? 1 : groups;
+  for (std::size_t s = low == kAny ? 0 : static_cast<std::size_t>(low); s < code.states();
+       s += stride) {
+    const auto metric = static_cast<std::uint16_t>(metrics_[s] >> bits);
+    if (metric < best_metric) best = s, best_metric = metric;
+  }
+  path_.resize(steps);
+  for (std::size_t q = 0; q < steps; ++q) {
+    path_[q] = static_cast<std::uint32_t>(best);
+    const std::size_t j = best >> bits;
+    best = j | std::size_t{back_[q * groups + j]} << (width - bits);
+  }
+}
+
+void ViterbiEncoder::encode(std::span<const float> x, std::span<std::uint16_t> symbols) {
+  const TrellisCode& code = code_.code();
+  const unsigned bits = code.step_bits();
+  const std::size_t steps = symbols.size();
+  assert(steps * bits >= 4 * code.state_bits && x.size() <= steps * code.step);
+  const auto shared = static_cast<std::uint32_t>((code.states() >> bits) - 1);
+  const auto new_bits = static_cast<std::uint32_t>((1u << bits) - 1);
+  best_path(x, steps, 0, steps, kAny, kAny);
+  for (std::size_t q = 0; q < steps; ++q)
+    symbols[q] = static_cast<std::uint16_t>(path_[q] & new_bits);
+
+  const std::size_t memory = (code.state_bits + bits - 1) / bits;
+  const std::size_t side = std::min(kSeamMemories * memory, (steps - memory) / 2);
+  const std::uint32_t low = path_[steps - side] & shared, after = path_[side] & shared;
+  best_path(x, steps, steps - side, 2 * side, low, after);
+  for (std::size_t q = 0; q < 2 * side; ++q) {
+    symbols[(steps - side + q) % steps] = static_cast<std::uint16_t>(path_[q] & new_bits);
+  }
+}
+
+std::uint32_t trellis_state(const TrellisCode& code, std::span<const std::uint16_t> symbols,
+                            std::size_t q) {
+  std::uint32_t state = 0;
+  for (unsigned shift = 0; shift < code.state_bits; shift += code.step_bits()) {
+    state |= std::uint32_t{symbols[q]} << shift;
+    q = q + 1 == symbols.size() ? 0 : q + 1;
+  }
+  return state & static_cast<std::uint32_t>(code.states() - 1);
+}
+
+void ViterbiPool::encode(std::span<const float> x, std::span<std::uint16_t> symbols) {
+  std::unique_ptr<ViterbiEncoder> encoder;
+  {
+    const std::lock_guard lock(mutex_);
+    if (!idle_.empty()) {
+      encoder = std::move(idle_.back());
+      idle_.pop_back();
+    }
+  }
+  if (encoder == nullptr) encoder = std::make_unique<ViterbiEncoder>(code_);
+  encoder->encode(x, symbols);
+  const std::lock_guard lock(mutex_);
+  idle_.push_back(std::move(encoder));
+}
+
+}  // namespace squish::quant

@@ -1,0 +1,136 @@
+// The trellis: its sections, its streams, and what feedback does for it.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "squish/base/error.h"
+#include "squish/quant/trellis_code.h"
+#include "tests/quant/methods.h"
+
+namespace squish::quant {
+namespace {
+
+/// From the comment on the sections alone: rotated weights over the scale.
+Matrix values_of(const Packed& packed, std::size_t stream_groups) {
+  const auto bits = static_cast<std::size_t>(packed.spec.integer("bits"));
+  const TrellisCode& code =
+      trellis_code(packed.spec.word("code"), static_cast<unsigned>(packed.spec.integer("bits")));
+  const Bytes& codes = bytes_of(packed, "codes");
+  const std::size_t groups = codes.size() / (bits * packed.cols);
+  // The symbol of one weight.
+  const auto symbol = [&](std::size_t row, std::size_t col) {
+    const std::size_t group = row / 8, block = col / 64;
+    const std::size_t width = std::min<std::size_t>(64, packed.cols - 64 * block);
+    std::uint32_t word = 0;
+    for (std::size_t b = 0; b < bits; ++b) {
+      const std::size_t at = group * packed.cols * bits + block * 64 * bits + b * width + col % 64;
+      word |= std::to_integer<std::uint32_t>(codes[at]) << (8 * b);
+    }
+    return word >> (bits * (row % 8)) & ((1u << bits) - 1);
+  };
+  Matrix values(packed.rows, packed.cols);
+  for (std::size_t i = 0; i < packed.rows; ++i) {
+    const std::size_t first = i / 8 / stream_groups * stream_groups;
+    const std::size_t ring = 8 * std::min(stream_groups, groups - first);
+    const std::size_t even = i / code.step * code.step;
+    for (std::size_t j = 0; j < packed.cols; ++j) {
+      std::uint32_t state = 0;
+      for (std::size_t k = 0; bits * k < code.state_bits; ++k) {
+        state |= symbol(8 * first + (even - 8 * first + k) % ring, j) << (bits * k);
+      }
+      state &= static_cast<std::uint32_t>(code.states() - 1);
+      values(i, j) = code.values[(i % code.step << code.state_bits) + state];
+    }
+  }
+  return values;
+}
+
+TEST(Trellis, StoresWhatItsCommentSays) {
+  for (const char* spec : {"trellis", "trellis:bits=1,code=fast", "trellis:bits=3,code=fast",
+                           "trellis:bits=4,code=fast", "trellis:bits=2,code=hyb"}) {
+    const Matrix w = gaussian(75, 130, 1);
+    const Packed packed = encode(w, spec);
+    const Matrix values = values_of(packed, 10);
+    // Rotations keep lengths and inner products are those of the decoded matrix.
+    double squares = 0, decoded_squares = 0;
+    const Matrix decoded = decode(packed);
+    float scale = 0;
+    std::memcpy(&scale, bytes_of(packed, "scale").data(), 4);
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      squares += std::pow(double{values.data()[i]} * scale, 2);
+      decoded_squares += std::pow(double{decoded.data()[i]}, 2);
+    }
+    EXPECT_NEAR(squares / decoded_squares, 1, 1e-4) << spec;
+  }
+}
+
+TEST(Trellis, TakesExactlyItsBitsAndTheSigns) {
+  const auto check = [](const char* spec, std::size_t rows, std::size_t cols, double bits) {
+    const Packed packed = encode(gaussian(rows, cols, 1), spec);
+    EXPECT_EQ(packed.bits().indices, static_cast<std::uint64_t>(bits)) << spec;
+    EXPECT_EQ(packed.bits().other, 8 * ((rows + 7) / 8 + (cols + 7) / 8)) << spec;
+    EXPECT_EQ(packed.bits().scales, 32u) << spec;
+  };
+  check("trellis:code=fast", 576, 72, 2 * 576 * 72);
+  check("trellis:code=fast,bits=3", 192, 100, 3 * 192 * 100);
+  check("trellis:code=fast", 57, 9, 2 * 64 * 9);  // whole groups
+  check("trellis:bits=1", 3, 9, 1 * 64 * 9);      // a ring holds four states
+}
+
+TEST(Trellis, LosesMuchLessWithFeedbackAndLessStillAfterSweeps) {
+  const Matrix w = gaussian(128, 192, 1);
+  const InputMoments moments = correlated(192);
+  for (const char* bits : {"2", "3"}) {
+    const std::string spec = std::string("trellis:code=fast,bits=") + bits;
+    const double nearest = loss(w, encode(w, spec), moments);
+    const double ldlq = loss(w, encode(w, spec + ",sweeps=0", moments), moments);
+    const double swept = loss(w, encode(w, spec + ",sweeps=2", moments), moments);
+    EXPECT_LT(ldlq, 0.5 * nearest) << bits;
+    EXPECT_LT(swept, ldlq) << bits;
+  }
+}
+
+TEST(Trellis, LosesLessThanLatticePoints) {
+  const Matrix w = gaussian(128, 192, 1);
+  const InputMoments moments = correlated(192);
+  for (const char* bits : {"2", "3", "4"}) {
+    const std::string rate = std::string(":bits=") + bits;
+    EXPECT_LT(loss(w, encode(w, "trellis" + rate + ",code=fast", moments), moments),
+              loss(w, encode(w, "quip" + rate, moments), moments))
+        << bits;
+  }
+}
+
+TEST(Trellis, GivesTheSameBytesOnAnyNumberOfThreads) {
+  const Matrix w = gaussian(600, 40, 1);
+  for (const char* spec : {"trellis:code=fast,sweeps=1", "trellis:code=fast,bits=4"}) {
+    expect_same_on_any_threads(w, spec, correlated(40));
+  }
+}
+
+TEST(Trellis, TakesAnyShapeAndBrokenMoments) {
+  for (const auto& [rows, cols] : std::vector<std::pair<std::size_t, std::size_t>>{
+           {1, 1}, {3, 5}, {65, 1}, {1, 300}, {70, 43}, {520, 3}}) {
+    const Matrix w = gaussian(rows, cols, 1);
+    EXPECT_GT(snr(w, decode(encode(w, "trellis:code=fast,bits=4", correlated(cols)))), 10)
+        << rows << " x " << cols;
+  }
+  const Matrix w = gaussian(16, 40, 1);
+  InputMoments none = uncorrelated(40), broken = correlated(40);
+  for (std::size_t j = 0; j < 40; ++j) none.second(j, j) = 0;
+  broken.second(3, 3) = std::nan("");
+  for (const InputMoments& moments : {none, broken}) {
+    EXPECT_GT(snr(w, decode(encode(w, "trellis:code=fast", moments))), 5);
+  }
+}
+
+TEST(Trellis, RefusesTheHybridCodeAboveTwoBits) {
+  EXPECT_THAT([] { Spec::parse("trellis:code=hyb,bits=3"); },
+              testing::ThrowsMessage<UsageError>(testing::HasSubstr("at most 2 bits")));
+}
+
+}  // namespace
+}  // namespace squish::quant
