@@ -20,10 +20,10 @@ const ViterbiOps& viterbi_ops() {
 
 namespace {
 
-// Metrics saturate where a path costs so much more than the best: it is then never continued. In
-// units of the distortion at the rate, and, because weights far out are seldom well served at the
-// high rates either, in squares of the weights' deviation.
-constexpr double kWorstPath = 64, kWorstSquare = 6;
+// Doubled differences of a value and a weight saturate here, in deviations of the weights, and with
+// them the cost of a path beyond the best: such paths are never continued. Less would lose all
+// paths where none has a value for a rare large weight; at 1 bit no value is ever near.
+double largest_difference(unsigned bits) { return bits == 1 ? 4 : 2.5; }
 
 // Steps on each side of the seam that are coded again, in states' memories: further away the path
 // is the same.
@@ -34,23 +34,19 @@ constexpr std::size_t kSeamMemories = 9;
 ViterbiCode::ViterbiCode(const TrellisCode& code) : code_(code) {
   const unsigned bits = code.step_bits();
   const std::size_t lanes = viterbi_ops().lanes;
-  assert(bits <= 4 && (lanes << 2 * bits) <= code.states());
-  cap_ = (std::size_t{1} << (16 - bits)) - 1;
-  const double largest = code.step * std::max(kWorstSquare, kWorstPath * std::pow(0.25, code.bits));
-  unit_ = largest / static_cast<double>(cap_);
-  const auto scale = static_cast<float>(1 / std::sqrt(unit_));
-  const auto [low, high] = std::minmax_element(code.values.begin(), code.values.end());
-  const auto beyond = static_cast<float>(std::sqrt(largest) / 4);
-  lowest_ = scale * (*low - beyond);
-  highest_ = scale * (*high + beyond);
+  assert(bits <= 4);
+  const unsigned steps = static_cast<unsigned>(viterbi_ops().steps[bits - 1]);
+  assert(lanes << (steps * bits + bits) <= code.states());
+  (void)steps;
+  unit_ = 2 * largest_difference(code.bits) / std::numeric_limits<std::int16_t>::max();
 
   values_.resize(code.step);
-  std::map<std::vector<float>, std::uint32_t> known;
+  std::map<std::vector<std::int16_t>, std::uint32_t> known;
   for (std::size_t s = 0; s < code.states(); s += lanes) {
-    std::vector<float> run;
+    std::vector<std::int16_t> run;
     for (unsigned i = 0; i < code.step; ++i) {
       const float* const values = &code.values[(std::size_t{i} << code.state_bits) + s];
-      for (std::size_t l = 0; l < lanes; ++l) run.push_back(scale * values[l]);
+      for (std::size_t l = 0; l < lanes; ++l) run.push_back(whole(values[l]));
     }
     const auto [at, is_new] = known.try_emplace(run, known.size() * lanes);
     offsets_.push_back(at->second);
@@ -62,11 +58,16 @@ ViterbiCode::ViterbiCode(const TrellisCode& code) : code_(code) {
   }
 }
 
+std::int16_t ViterbiCode::whole(float x) const {
+  constexpr double kLargest = std::numeric_limits<std::int16_t>::max();
+  return static_cast<std::int16_t>(std::lround(std::clamp(x / unit_, -kLargest, kLargest)));
+}
+
 ViterbiEncoder::ViterbiEncoder(const ViterbiCode& code)
     : code_(code),
       metrics_(code.code().states()),
       next_(code.code().states()),
-      errors_(code.values_[0].size()) {}
+      errors_(4 * code.values_[0].size()) {}
 
 void ViterbiEncoder::best_path(std::span<const float> x, std::size_t ring, std::size_t first,
                                std::size_t steps, std::int64_t low, std::int64_t after) {
@@ -79,24 +80,32 @@ void ViterbiEncoder::best_path(std::span<const float> x, std::size_t ring, std::
   // From the last step to the first: so the states that follow from one stand side by side.
   for (std::size_t s = 0; s < code.states(); ++s) {
     const bool free = after == kAny || static_cast<std::int64_t>(s & (groups - 1)) == after;
-    metrics_[s] = static_cast<std::uint16_t>((free ? 0 : code_.cap_ << bits) | s >> (width - bits));
+    metrics_[s] = static_cast<std::uint16_t>((free ? 0 : 0xffff << bits) | s >> (width - bits));
   }
-  std::uint16_t base = 0;
-  const auto scale = static_cast<float>(1 / std::sqrt(code_.unit_));
-  for (std::size_t q = steps; q-- > 0;) {
-    const std::size_t at = (first + q) % ring * code.step;
-    float target[2] = {0, 0};
-    for (unsigned i = 0; i < code.step && at + i < x.size(); ++i) {
-      target[i] = std::clamp(scale * x[at + i], code_.lowest_, code_.highest_);
+  ViterbiStep step{};
+  step.offsets = code_.offsets_.data();
+  const auto together = static_cast<std::size_t>(ops.steps[bits - 1]);
+  assert(steps % together == 0);
+  for (std::size_t end = steps; end > 0; end -= together) {
+    for (std::size_t t = 0; t < together; ++t) {
+      const std::size_t q = end - 1 - t, at = (first + q) % ring * code.step;
+      std::int16_t target[2] = {0, 0};
+      for (unsigned i = 0; i < code.step && at + i < x.size(); ++i) {
+        target[i] = code_.whole(x[at + i]);
+      }
+      std::uint16_t* const errors = errors_.data() + t * code_.values_[0].size();
+      if (at < x.size()) {
+        ops.errors(code_.values_[0].data(), code.step == 2 ? code_.values_[1].data() : nullptr,
+                   code_.values_[0].size(), target[0], target[1], static_cast<int>(bits), errors);
+      } else {
+        std::fill_n(errors, code_.values_[0].size(), std::uint16_t{0});
+      }
+      step.errors[t] = errors;
+      step.back[t] = &back_[q * groups];
     }
-    ops.errors(code_.values_[0].data(), code.step == 2 ? code_.values_[1].data() : nullptr,
-               errors_.size(), target[0], target[1],
-               at < x.size() ? static_cast<float>(code_.cap_) : 0.0f, static_cast<int>(bits),
-               errors_.data());
-    const std::uint16_t least =
-        ops.step[bits - 1](width, metrics_.data(), base, errors_.data(), code_.offsets_.data(),
-                           next_.data(), &back_[q * groups]);
-    base = static_cast<std::uint16_t>(least - base);
+    step.metrics = metrics_.data();
+    step.next = next_.data();
+    step.base = ops.advance[bits - 1](width, step);
     std::swap(metrics_, next_);
   }
 
@@ -120,7 +129,7 @@ void ViterbiEncoder::encode(std::span<const float> x, std::span<std::uint16_t> s
   const TrellisCode& code = code_.code();
   const unsigned bits = code.step_bits();
   const std::size_t steps = symbols.size();
-  assert(steps * bits >= 4 * code.state_bits && x.size() <= steps * code.step);
+  assert(steps % 4 == 0 && steps * bits >= 4 * code.state_bits && x.size() <= steps * code.step);
   const auto shared = static_cast<std::uint32_t>((code.states() >> bits) - 1);
   const auto new_bits = static_cast<std::uint32_t>((1u << bits) - 1);
   best_path(x, steps, 0, steps, kAny, kAny);
@@ -128,7 +137,7 @@ void ViterbiEncoder::encode(std::span<const float> x, std::span<std::uint16_t> s
     symbols[q] = static_cast<std::uint16_t>(path_[q] & new_bits);
 
   const std::size_t memory = (code.state_bits + bits - 1) / bits;
-  const std::size_t side = std::min(kSeamMemories * memory, (steps - memory) / 2);
+  const std::size_t side = std::min(kSeamMemories * memory, (steps - memory) / 2) / 2 * 2;
   const std::uint32_t low = path_[steps - side] & shared, after = path_[side] & shared;
   best_path(x, steps, steps - side, 2 * side, low, after);
   for (std::size_t q = 0; q < 2 * side; ++q) {

@@ -24,12 +24,12 @@ class ViterbiCode {
 
  private:
   friend class ViterbiEncoder;
+  std::int16_t whole(float x) const;
+
   const TrellisCode& code_;
-  double unit_;             // of errors, in squares of values
-  std::size_t cap_;         // the largest metric
-  float lowest_, highest_;  // x beyond them is taken for them; in the units of values_
-  std::vector<AlignedVector<float>> values_;  // by weight of a step; runs of `lanes`, scaled
-  std::vector<std::uint32_t> offsets_;        // into them, by run of states
+  double unit_;                                      // of whole(), in deviations of the weights
+  std::vector<AlignedVector<std::int16_t>> values_;  // by weight of a step; runs of `lanes`
+  std::vector<std::uint32_t> offsets_;               // into them, by run of states
 };
 
 /// Buffers for one thread.
@@ -39,7 +39,8 @@ class ViterbiEncoder {
 
   /// symbols[q] = the step_bits() bits that step q appends; weights q * V .. of `x` are nearest to
   /// those of state(symbols, q). x.size() is symbols.size() * V or less: what is missing counts
-  /// nothing. The ring must hold 4 states: symbols.size() * step_bits() >= 4 * state_bits.
+  /// nothing. The ring must hold 4 states, symbols.size() * step_bits() >= 4 * state_bits, and a
+  /// multiple of 4 steps.
   void encode(std::span<const float> x, std::span<std::uint16_t> symbols);
 
  private:
