@@ -11,8 +11,10 @@
 //
 // Stored, per matrix of m rows (padded to whole groups of 8) and n columns:
 //   codes      for each group of 8 rows, for each block of 64 columns (the last may be narrower):
-//              `bits` bytes a column, first the lowest bytes of all columns of the block, then the
-//              next. These are the 8 symbols of the group, bits `bits` * r and up that of row r.
+//              K bytes a column, first the lowest bytes of all columns of the block, then the next.
+//              These are the 8 symbols of the group, bits K * r and up that of row r. K is `bits`;
+//              where that is a fraction, it is rounded up in the first blocks (whose errors no
+//              column before them makes up for), as many as come closest, and down in the rest.
 //   signs_in, signs_out   squish/quant/incoherence.h
 //   scale      one f32
 // Streams are `stream_groups` groups long, the last perhaps shorter, none shorter than 4 states.
@@ -21,6 +23,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "squish/base/bits.h"
@@ -36,16 +40,30 @@ namespace {
 constexpr std::size_t kGroup = 8, kBlock = 64;
 constexpr std::size_t kLongestStream = 384;  // rows
 
-const TrellisCode& code_of(const Spec& spec) {
-  return trellis_code(spec.word("code"), static_cast<unsigned>(spec.integer("bits")));
-}
+/// What the spec asks for, for a matrix of n columns: `low` bits a weight, and one more in the
+/// first `high_cols`, which are whole blocks.
+struct Rates {
+  unsigned low;
+  std::size_t high_cols;
+
+  Rates(const Spec& spec, std::size_t cols) {
+    const double bits = spec.real("bits");
+    low = static_cast<unsigned>(bits);
+    const auto blocks = static_cast<double>((cols + kBlock - 1) / kBlock);
+    high_cols =
+        std::min(cols, kBlock * static_cast<std::size_t>(std::lround((bits - low) * blocks)));
+  }
+  std::size_t bits(std::size_t j) const { return j < high_cols ? low + 1 : low; }
+};
 
 struct Layout {
-  std::size_t bits, rows, cols, groups, stream_groups;
+  Rates rates;
+  std::size_t rows, cols, groups, stream_groups;
 
-  Layout(const Spec& spec, std::size_t r, std::size_t c)
-      : bits(static_cast<std::size_t>(spec.integer("bits"))), rows(r), cols(c) {
-    const std::size_t least = (4 * code_of(spec).state_bits + kGroup * bits - 1) / (kGroup * bits);
+  Layout(const Spec& spec, std::size_t r, std::size_t c) : rates(spec, c), rows(r), cols(c) {
+    const unsigned state_bits = trellis_code(spec.word("code"), rates.low).state_bits;
+    const std::size_t group_bits = kGroup * rates.low;
+    const std::size_t least = (4 * state_bits + group_bits - 1) / group_bits;
     groups = std::max(least, (rows + kGroup - 1) / kGroup);
     const std::size_t streams = (groups * kGroup + kLongestStream - 1) / kLongestStream;
     stream_groups = (groups + streams - 1) / streams;
@@ -53,17 +71,31 @@ struct Layout {
     const std::size_t last = groups % stream_groups;
     if (last != 0 && last < least) groups += least - last;
   }
-  std::size_t code_bytes() const { return groups * cols * bits; }
+  std::size_t group_bytes() const { return cols * rates.low + rates.high_cols; }
+  std::size_t code_bytes() const { return groups * group_bytes(); }
   std::size_t stream_rows() const { return kGroup * stream_groups; }
   /// Of the lowest byte of column j in a group; the next is `block_width(j)` further.
   std::size_t address(std::size_t group, std::size_t j) const {
-    return (group * cols + j / kBlock * kBlock) * bits + j % kBlock;
+    const std::size_t block = j / kBlock * kBlock;
+    return group * group_bytes() + block * rates.low + std::min(block, rates.high_cols) +
+           j % kBlock;
   }
   std::size_t block_width(std::size_t j) const {
     return std::min(kBlock, cols - j / kBlock * kBlock);
   }
   /// Groups of the stream that begins with `first`.
   std::size_t length(std::size_t first) const { return std::min(stream_groups, groups - first); }
+};
+
+/// One for the columns of each rate.
+struct Encoders {
+  ViterbiPool low;
+  std::optional<ViterbiPool> high;
+
+  Encoders(const Spec& spec, const Rates& rates) : low(trellis_code(spec.word("code"), rates.low)) {
+    if (rates.high_cols > 0) high.emplace(trellis_code(spec.word("code"), rates.low + 1));
+  }
+  ViterbiPool& of(const Rates& rates, std::size_t j) { return j < rates.high_cols ? *high : low; }
 };
 
 /// The symbols of the stream of `groups` groups that is nearest to x, and its values.
@@ -89,34 +121,29 @@ void store_stream(const Layout& layout, const TrellisCode& code, std::size_t fir
       word = word << code.step_bits() | symbols[g * per_group + s];
     }
     std::byte* const at = codes.data() + layout.address(first + g, j);
-    for (std::size_t b = 0; b < layout.bits; ++b) {
+    for (std::size_t b = 0; b < code.bits; ++b) {
       at[b * stride] = static_cast<std::byte>(word >> (8 * b));
     }
   }
 }
 
-void decode_group(const Layout& layout, const TrellisCode& code, const Bytes& codes,
-                  std::size_t group, MatrixView out) {
+/// Column j of a group of rows.
+void decode_column(const Layout& layout, const TrellisCode& code, const Bytes& codes,
+                   std::size_t group, std::size_t j, MatrixView out) {
   const std::size_t first = group / layout.stream_groups * layout.stream_groups;
-  const std::size_t length = layout.length(first);
+  const std::size_t length = layout.length(first), stride = layout.block_width(j);
   const std::size_t rows = std::min(kGroup, out.rows - group * kGroup);
-  const std::uint32_t mask = static_cast<std::uint32_t>(code.states() - 1);
   // The group's own bytes and those that its last states run on into.
-  const std::size_t bytes = layout.bits + 2;
-  for (std::size_t j = 0; j < layout.cols; ++j) {
-    const std::size_t stride = layout.block_width(j);
-    std::uint64_t window = 0;
-    for (std::size_t b = 0; b < bytes; ++b) {
-      const std::size_t g = first + (group - first + b / layout.bits) % length;
-      const std::byte byte = codes[layout.address(g, j) + b % layout.bits * stride];
-      window |= std::to_integer<std::uint64_t>(byte) << (8 * b);
-    }
-    for (std::size_t r = 0; r < rows; ++r) {
-      const std::size_t first_of_step = r / code.step * code.step;
-      const std::uint32_t state =
-          static_cast<std::uint32_t>(window >> (layout.bits * first_of_step)) & mask;
-      out(group * kGroup + r, j) = code.values[(r % code.step << code.state_bits) + state];
-    }
+  std::uint64_t window = 0;
+  for (std::size_t b = 0; b < code.bits + 2; ++b) {
+    const std::size_t g = first + (group - first + b / code.bits) % length;
+    const std::byte byte = codes[layout.address(g, j) + b % code.bits * stride];
+    window |= std::to_integer<std::uint64_t>(byte) << (8 * b);
+  }
+  for (std::size_t r = 0; r < rows; ++r) {
+    const std::size_t place = r % code.step;
+    const std::uint64_t state = window >> (code.bits * (r - place)) & (code.states() - 1);
+    out(group * kGroup + r, j) = code.values[(place << code.state_bits) + state];
   }
 }
 
@@ -137,18 +164,19 @@ Packed encode(ConstMatrixView weights, const Spec& spec, const EncodeContext& co
   Matrix rotated(layout.rows, layout.cols), rounded(layout.rows, layout.cols);
   rotate(weights, scale, signs_in, signs_out, rotated, pool);
 
-  ViterbiPool encoders(code_of(spec));
+  Encoders encoders(spec, layout.rates);
   Bytes codes(layout.code_bytes());
   bool first_pass = true;
   BlockRounding rounding;
   rounding.row_multiple = layout.stream_rows();
   rounding.round = [&](std::size_t first_row, std::size_t col, ConstMatrixView target,
                        MatrixView value) {
+    ViterbiPool& encoder = encoders.of(layout.rates, col);
     std::vector<float> x(layout.stream_rows()), values(layout.stream_rows());
     for (std::size_t begin = 0; begin < target.rows; begin += layout.stream_rows()) {
       const std::size_t count = std::min(layout.stream_rows(), target.rows - begin);
       for (std::size_t i = 0; i < count; ++i) x[i] = target(begin + i, 0);
-      const auto symbols = encode_stream(encoders, layout.length((first_row + begin) / kGroup),
+      const auto symbols = encode_stream(encoder, layout.length((first_row + begin) / kGroup),
                                          {x.data(), count}, values);
       double now = 0, then = 0;
       for (std::size_t i = 0; i < count; ++i) {
@@ -157,7 +185,7 @@ Packed encode(ConstMatrixView weights, const Spec& spec, const EncodeContext& co
       }
       if (!first_pass && now >= then) continue;  // the ring may be closed elsewhere than was best
       for (std::size_t i = 0; i < count; ++i) value(begin + i, 0) = values[i];
-      store_stream(layout, encoders.code(), (first_row + begin) / kGroup, col, symbols, codes);
+      store_stream(layout, encoder.code(), (first_row + begin) / kGroup, col, symbols, codes);
     }
   };
   const std::size_t streams = (layout.groups + layout.stream_groups - 1) / layout.stream_groups;
@@ -198,21 +226,28 @@ void decode(const Packed& packed, MatrixView out, ThreadPool& pool) {
   const Bytes& signs_out = packed.section("signs_out", packed_bytes(layout.rows, 1));
   float scale = 0;
   std::memcpy(&scale, packed.section("scale", 4).data(), 4);
-  const TrellisCode& code = code_of(packed.spec);
-  pool.run((layout.rows + kGroup - 1) / kGroup,
-           [&](std::size_t group) { decode_group(layout, code, codes, group, out); });
+  const std::string& name = packed.spec.word("code");
+  const TrellisCode& low = trellis_code(name, layout.rates.low);
+  const TrellisCode& high =
+      trellis_code(name, layout.rates.high_cols > 0 ? layout.rates.low + 1 : layout.rates.low);
+  pool.run((layout.rows + kGroup - 1) / kGroup, [&](std::size_t group) {
+    for (std::size_t j = 0; j < layout.cols; ++j) {
+      decode_column(layout, j < layout.rates.high_cols ? high : low, codes, group, j, out);
+    }
+  });
   unrotate(out, scale, signs_in, signs_out, pool);
 }
 
 void check(const Spec& spec) {
-  if (spec.word("code") == "hyb" && spec.integer("bits") > 2) {
+  if (spec.word("code") == "hyb" && spec.real("bits") > 2) {
     fail_usage("spec '{}': code=hyb has two weights a step and at most 2 bits a weight",
                spec.asked());
   }
 }
 
-double nominal_bpw(const Spec& spec, std::size_t /*rows*/, std::size_t /*cols*/) {
-  return static_cast<double>(spec.integer("bits"));
+double nominal_bpw(const Spec& spec, std::size_t /*rows*/, std::size_t cols) {
+  const Rates rates(spec, cols);
+  return rates.low + static_cast<double>(rates.high_cols) / static_cast<double>(cols);
 }
 
 }  // namespace
@@ -222,7 +257,9 @@ Method trellis_method() {
       .name = "trellis",
       .summary = "random Hadamard transform on both sides, columns coded along a trellis",
       .source = "QTIP, arXiv 2406.11235; streams down the columns and the default code are ours",
-      .keys = {integer_key("bits", 2, 1, 4, "bits per weight"),
+      .keys = {real_key("bits", "2", 1, 4,
+                        "bits per weight; a fraction: one more in that share of the columns, in "
+                        "blocks of 64"),
                choice_key("code", {"hash", "fast", "1mad", "3inst", "hyb"},
                           "values of the states; hash: ours, for vector registers; fast: the same "
                           "with fewer states; the others are QTIP's"),

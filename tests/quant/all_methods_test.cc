@@ -63,6 +63,7 @@ const std::vector<Case> kCases = {
     {"trellis:bits=3", 17.35, 17.65},
     {"trellis:bits=4", 22.9, 23.5},
     {"trellis:bits=4,code=fast", 22.5, 23.2},
+    {"trellis:bits=2.5,code=fast", 13.2, 13.9},
     {"trellis:code=hyb", 11.2, 11.6},
 };
 

@@ -13,47 +13,58 @@
 namespace squish::quant {
 namespace {
 
-/// From the comment on the sections alone: rotated weights over the scale.
-Matrix values_of(const Packed& packed, std::size_t stream_groups) {
-  const auto bits = static_cast<std::size_t>(packed.spec.integer("bits"));
-  const TrellisCode& code =
-      trellis_code(packed.spec.word("code"), static_cast<unsigned>(packed.spec.integer("bits")));
+/// From the comment on the sections alone: rotated weights over the scale. `blocks`: of columns
+/// that have one bit more.
+Matrix values_of(const Packed& packed, std::size_t stream_groups, std::size_t blocks) {
+  const auto low = static_cast<unsigned>(packed.spec.real("bits"));
   const Bytes& codes = bytes_of(packed, "codes");
-  const std::size_t groups = codes.size() / (bits * packed.cols);
-  // The symbol of one weight.
-  const auto symbol = [&](std::size_t row, std::size_t col) {
-    const std::size_t group = row / 8, block = col / 64;
-    const std::size_t width = std::min<std::size_t>(64, packed.cols - 64 * block);
-    std::uint32_t word = 0;
-    for (std::size_t b = 0; b < bits; ++b) {
-      const std::size_t at = group * packed.cols * bits + block * 64 * bits + b * width + col % 64;
-      word |= std::to_integer<std::uint32_t>(codes[at]) << (8 * b);
-    }
-    return word >> (bits * (row % 8)) & ((1u << bits) - 1);
-  };
   Matrix values(packed.rows, packed.cols);
-  for (std::size_t i = 0; i < packed.rows; ++i) {
-    const std::size_t first = i / 8 / stream_groups * stream_groups;
-    const std::size_t ring = 8 * std::min(stream_groups, groups - first);
-    const std::size_t even = i / code.step * code.step;
-    for (std::size_t j = 0; j < packed.cols; ++j) {
-      std::uint32_t state = 0;
-      for (std::size_t k = 0; bits * k < code.state_bits; ++k) {
-        state |= symbol(8 * first + (even - 8 * first + k) % ring, j) << (bits * k);
+  std::size_t per_group = 0;
+  for (std::size_t j = 0; j < packed.cols; ++j) per_group += low + (j / 64 < blocks ? 1 : 0);
+  const std::size_t groups = codes.size() / per_group;
+  std::size_t before = 0;  // bytes of a group before the block
+  for (std::size_t block = 0; 64 * block < packed.cols; ++block) {
+    const unsigned bits = low + (block < blocks ? 1 : 0);
+    const std::size_t width = std::min<std::size_t>(64, packed.cols - 64 * block);
+    const TrellisCode& code = trellis_code(packed.spec.word("code"), bits);
+    const auto symbol = [&](std::size_t row, std::size_t column) {
+      std::uint32_t word = 0;
+      for (std::size_t b = 0; b < bits; ++b) {
+        const std::size_t at = row / 8 * per_group + before + b * width + column;
+        word |= std::to_integer<std::uint32_t>(codes[at]) << (8 * b);
       }
-      state &= static_cast<std::uint32_t>(code.states() - 1);
-      values(i, j) = code.values[(i % code.step << code.state_bits) + state];
+      return word >> (bits * (row % 8)) & ((1u << bits) - 1);
+    };
+    for (std::size_t i = 0; i < packed.rows; ++i) {
+      const std::size_t first = i / 8 / stream_groups * stream_groups;
+      const std::size_t ring = 8 * std::min(stream_groups, groups - first);
+      const std::size_t even = i / code.step * code.step;
+      for (std::size_t column = 0; column < width; ++column) {
+        std::uint32_t state = 0;
+        for (std::size_t k = 0; bits * k < code.state_bits; ++k) {
+          state |= symbol(8 * first + (even - 8 * first + k) % ring, column) << (bits * k);
+        }
+        state &= static_cast<std::uint32_t>(code.states() - 1);
+        values(i, 64 * block + column) = code.values[(i % code.step << code.state_bits) + state];
+      }
     }
+    before += bits * width;
   }
   return values;
 }
 
 TEST(Trellis, StoresWhatItsCommentSays) {
-  for (const char* spec : {"trellis", "trellis:bits=1,code=fast", "trellis:bits=3,code=fast",
-                           "trellis:bits=4,code=fast", "trellis:bits=2,code=hyb"}) {
+  for (const auto& [spec, blocks] :
+       std::vector<std::pair<const char*, std::size_t>>{{"trellis", 0},
+                                                        {"trellis:bits=1,code=fast", 0},
+                                                        {"trellis:bits=3,code=fast", 0},
+                                                        {"trellis:bits=4,code=fast", 0},
+                                                        {"trellis:bits=2,code=hyb", 0},
+                                                        {"trellis:bits=2.25,code=fast", 1},
+                                                        {"trellis:bits=3.67,code=fast", 2}}) {
     const Matrix w = gaussian(75, 130, 1);
     const Packed packed = encode(w, spec);
-    const Matrix values = values_of(packed, 10);
+    const Matrix values = values_of(packed, 10, blocks);
     // Rotations keep lengths and inner products are those of the decoded matrix.
     double squares = 0, decoded_squares = 0;
     const Matrix decoded = decode(packed);
@@ -77,7 +88,9 @@ TEST(Trellis, TakesExactlyItsBitsAndTheSigns) {
   check("trellis:code=fast", 576, 72, 2 * 576 * 72);
   check("trellis:code=fast,bits=3", 192, 100, 3 * 192 * 100);
   check("trellis:code=fast", 57, 9, 2 * 64 * 9);  // whole groups
-  check("trellis:bits=1", 3, 9, 1 * 64 * 9);      // a ring holds four states
+  check("trellis:code=fast,bits=2.5", 64, 200, 2 * 64 * 200 + 64 * 128);
+  check("trellis:code=fast,bits=2.1", 64, 200, 2 * 64 * 200);
+  check("trellis:bits=1", 3, 9, 1 * 64 * 9);  // a ring holds four states
 }
 
 TEST(Trellis, LosesMuchLessWithFeedbackAndLessStillAfterSweeps) {
@@ -90,6 +103,18 @@ TEST(Trellis, LosesMuchLessWithFeedbackAndLessStillAfterSweeps) {
     const double swept = loss(w, encode(w, spec + ",sweeps=2", moments), moments);
     EXPECT_LT(ldlq, 0.5 * nearest) << bits;
     EXPECT_LT(swept, ldlq) << bits;
+  }
+}
+
+TEST(Trellis, LosesLessForEachFractionOfABit) {
+  const Matrix w = gaussian(64, 256, 1);
+  const InputMoments moments = correlated(256);
+  double last = 1;
+  for (const char* bits : {"2", "2.25", "2.5", "2.75", "3"}) {
+    const double now =
+        loss(w, encode(w, std::string("trellis:code=fast,bits=") + bits, moments), moments);
+    EXPECT_LT(now, 0.95 * last) << bits;
+    last = now;
   }
 }
 
