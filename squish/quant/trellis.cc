@@ -17,9 +17,12 @@
 //              column before them makes up for), as many as come closest, and down in the rest.
 //   signs_in, signs_out   squish/quant/incoherence.h
 //   scale      one f32
-// Streams are `stream_groups` groups long, the last perhaps shorter, none shorter than 4 states.
-// The state of a row is the L bits from its symbol on, lowest first, around the ring of its stream;
-// a code with two weights a step has the state of the even row. Rhat = scale * value(state).
+// form=tiles is QTIP's: `codes` has for each tile of 16 x 16 weights (the last ones of a row or
+// column padded), row by row, a ring of 256 symbols, LSB first, of the tile's weights row by row;
+// feedback acts after every 16 columns. Streams are `stream_groups` groups long, the last perhaps
+// shorter, none shorter than 4 states. The state of a row is the L bits from its symbol on, lowest
+// first, around the ring of its stream; a code with two weights a step has the state of the even
+// row. Rhat = scale * value(state).
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -37,7 +40,7 @@
 namespace squish::quant {
 namespace {
 
-constexpr std::size_t kGroup = 8, kBlock = 64;
+constexpr std::size_t kGroup = 8, kBlock = 64, kTile = 16;
 constexpr std::size_t kLongestStream = 384;  // rows
 
 /// What the spec asks for, for a matrix of n columns: `low` bits a weight, and one more in the
@@ -56,11 +59,16 @@ struct Rates {
   std::size_t bits(std::size_t j) const { return j < high_cols ? low + 1 : low; }
 };
 
+bool in_tiles(const Spec& spec) { return spec.word("form") == "tiles"; }
+
 struct Layout {
   Rates rates;
-  std::size_t rows, cols, groups, stream_groups;
+  bool tiles;
+  std::size_t rows, cols, groups = 0, stream_groups = 0;
 
-  Layout(const Spec& spec, std::size_t r, std::size_t c) : rates(spec, c), rows(r), cols(c) {
+  Layout(const Spec& spec, std::size_t r, std::size_t c)
+      : rates(spec, c), tiles(in_tiles(spec)), rows(r), cols(c) {
+    if (tiles) return;
     const unsigned state_bits = trellis_code(spec.word("code"), rates.low).state_bits;
     const std::size_t group_bits = kGroup * rates.low;
     const std::size_t least = (4 * state_bits + group_bits - 1) / group_bits;
@@ -72,8 +80,15 @@ struct Layout {
     if (last != 0 && last < least) groups += least - last;
   }
   std::size_t group_bytes() const { return cols * rates.low + rates.high_cols; }
-  std::size_t code_bytes() const { return groups * group_bytes(); }
-  std::size_t stream_rows() const { return kGroup * stream_groups; }
+  std::size_t code_bytes() const {
+    return tiles ? tile_rows() * tile_cols() * tile_bytes() : groups * group_bytes();
+  }
+  std::size_t tile_rows() const { return (rows + kTile - 1) / kTile; }
+  std::size_t tile_cols() const { return (cols + kTile - 1) / kTile; }
+  std::size_t tile_bytes() const { return kTile * kTile * rates.low / 8; }
+  /// Of a ring of weights.
+  std::size_t ring_rows() const { return tiles ? kTile : kGroup * stream_groups; }
+  std::size_t ring_cols() const { return tiles ? kTile : 1; }
   /// Of the lowest byte of column j in a group; the next is `block_width(j)` further.
   std::size_t address(std::size_t group, std::size_t j) const {
     const std::size_t block = j / kBlock * kBlock;
@@ -98,15 +113,30 @@ struct Encoders {
   ViterbiPool& of(const Rates& rates, std::size_t j) { return j < rates.high_cols ? *high : low; }
 };
 
-/// The symbols of the stream of `groups` groups that is nearest to x, and its values.
-std::vector<std::uint16_t> encode_stream(ViterbiPool& encoders, std::size_t groups,
-                                         std::span<const float> x, std::span<float> values) {
+/// Rounds a ring's weights, which are `target` row by row, `width` a row (what is missing at the
+/// right is 0). Empty, and `value` stays, where that is as near and `keep_nearer` says so.
+std::vector<std::uint16_t> round_ring(ViterbiPool& encoders, std::size_t length, std::size_t width,
+                                      ConstMatrixView target, MatrixView value, bool keep_nearer) {
   const TrellisCode& code = encoders.code();
-  std::vector<std::uint16_t> symbols(groups * kGroup / code.step);
+  std::vector<float> x(target.rows * width);
+  for (std::size_t i = 0; i < target.rows; ++i) {
+    for (std::size_t j = 0; j < target.cols; ++j) x[i * width + j] = target(i, j);
+  }
+  std::vector<std::uint16_t> symbols(length / code.step);
   encoders.encode(x, symbols);
-  for (std::size_t i = 0; i < x.size(); ++i) {
-    const std::uint32_t state = trellis_state(code, symbols, i / code.step);
-    values[i] = code.values[(i % code.step << code.state_bits) + state];
+  std::vector<float> values(x.size());
+  double now = 0, then = 0;
+  for (std::size_t i = 0; i < target.rows; ++i) {
+    for (std::size_t j = 0; j < target.cols; ++j) {
+      const std::size_t at = i * width + j;
+      values[at] = trellis_value(code, symbols, at);
+      now += std::pow(double{values[at]} - x[at], 2);
+      then += std::pow(double{value(i, j)} - x[at], 2);
+    }
+  }
+  if (keep_nearer && now >= then) return {};
+  for (std::size_t i = 0; i < target.rows; ++i) {
+    for (std::size_t j = 0; j < target.cols; ++j) value(i, j) = values[i * width + j];
   }
   return symbols;
 }
@@ -125,6 +155,29 @@ void store_stream(const Layout& layout, const TrellisCode& code, std::size_t fir
       at[b * stride] = static_cast<std::byte>(word >> (8 * b));
     }
   }
+}
+
+void decode_tile(const Layout& layout, const TrellisCode& code, const Bytes& codes,
+                 std::size_t tile, MatrixView out) {
+  std::vector<std::uint32_t> fields(kTile * kTile / code.step);
+  unpack_bits(std::span(codes).subspan(tile * layout.tile_bytes(), layout.tile_bytes()),
+              code.step_bits(), fields);
+  const std::vector<std::uint16_t> symbols(fields.begin(), fields.end());
+  const std::size_t first_row = tile / layout.tile_cols() * kTile;
+  const std::size_t first_col = tile % layout.tile_cols() * kTile;
+  for (std::size_t i = first_row; i < std::min(layout.rows, first_row + kTile); ++i) {
+    for (std::size_t j = first_col; j < std::min(layout.cols, first_col + kTile); ++j) {
+      out(i, j) = trellis_value(code, symbols, (i - first_row) * kTile + j - first_col);
+    }
+  }
+}
+
+void store_tile(const Layout& layout, const TrellisCode& code, std::size_t tile,
+                std::span<const std::uint16_t> symbols, Bytes& codes) {
+  const std::vector<std::uint32_t> fields(symbols.begin(), symbols.end());
+  const Bytes packed = pack_bits(fields, code.step_bits());
+  std::copy(packed.begin(), packed.end(),
+            codes.begin() + static_cast<std::ptrdiff_t>(tile * layout.tile_bytes()));
 }
 
 /// Column j of a group of rows.
@@ -149,7 +202,8 @@ void decode_column(const Layout& layout, const TrellisCode& code, const Bytes& c
 
 std::shared_ptr<const Prepared> prepare(const InputMoments& moments, const Spec& spec,
                                         const PrepareContext& context) {
-  return prepare_rotated(moments, 1, spec.real("damp"), spec.integer("sweeps") > 0, context);
+  return prepare_rotated(moments, in_tiles(spec) ? kTile : 1, spec.real("damp"),
+                         spec.integer("sweeps") > 0, context);
 }
 
 Packed encode(ConstMatrixView weights, const Spec& spec, const EncodeContext& context) {
@@ -168,27 +222,25 @@ Packed encode(ConstMatrixView weights, const Spec& spec, const EncodeContext& co
   Bytes codes(layout.code_bytes());
   bool first_pass = true;
   BlockRounding rounding;
-  rounding.row_multiple = layout.stream_rows();
+  rounding.row_multiple = layout.ring_rows();
   rounding.round = [&](std::size_t first_row, std::size_t col, ConstMatrixView target,
                        MatrixView value) {
     ViterbiPool& encoder = encoders.of(layout.rates, col);
-    std::vector<float> x(layout.stream_rows()), values(layout.stream_rows());
-    for (std::size_t begin = 0; begin < target.rows; begin += layout.stream_rows()) {
-      const std::size_t count = std::min(layout.stream_rows(), target.rows - begin);
-      for (std::size_t i = 0; i < count; ++i) x[i] = target(begin + i, 0);
-      const auto symbols = encode_stream(encoder, layout.length((first_row + begin) / kGroup),
-                                         {x.data(), count}, values);
-      double now = 0, then = 0;
-      for (std::size_t i = 0; i < count; ++i) {
-        now += std::pow(double{values[i]} - x[i], 2);
-        then += std::pow(double{value(begin + i, 0)} - x[i], 2);
+    for (std::size_t begin = 0; begin < target.rows; begin += layout.ring_rows()) {
+      const std::size_t end = std::min(target.rows, begin + layout.ring_rows());
+      const std::size_t row = first_row + begin, group = row / kGroup;
+      const auto symbols = round_ring(
+          encoder, layout.tiles ? kTile * kTile : kGroup * layout.length(group), layout.ring_cols(),
+          target.row_range(begin, end), value.row_range(begin, end), !first_pass);
+      if (symbols.empty()) continue;  // the ring may be closed elsewhere than was best
+      if (layout.tiles) {
+        store_tile(layout, encoder.code(), row / kTile * layout.tile_cols() + col / kTile, symbols,
+                   codes);
+      } else {
+        store_stream(layout, encoder.code(), group, col, symbols, codes);
       }
-      if (!first_pass && now >= then) continue;  // the ring may be closed elsewhere than was best
-      for (std::size_t i = 0; i < count; ++i) value(begin + i, 0) = values[i];
-      store_stream(layout, encoder.code(), (first_row + begin) / kGroup, col, symbols, codes);
     }
   };
-  const std::size_t streams = (layout.groups + layout.stream_groups - 1) / layout.stream_groups;
   if (prepared != nullptr) {
     ldlq(rotated, prepared->factor, rounding, rounded, pool);
     first_pass = false;
@@ -197,13 +249,15 @@ Packed encode(ConstMatrixView weights, const Spec& spec, const EncodeContext& co
     }
     scale *= best_scale(rotated, rounded, prepared->factor, pool);
   } else {
-    pool.run(streams * layout.cols, [&](std::size_t chunk) {
-      const std::size_t first = chunk / layout.cols * layout.stream_rows(),
-                        col = chunk % layout.cols;
-      const std::size_t end = std::min(layout.rows, first + layout.stream_rows());
-      if (first >= end) return;
-      rounding.round(first, col, rotated.view().row_range(first, end).col_range(col, col + 1),
-                     rounded.view().row_range(first, end).col_range(col, col + 1));
+    const std::size_t across = (layout.cols + layout.ring_cols() - 1) / layout.ring_cols();
+    const std::size_t down = (layout.rows + layout.ring_rows() - 1) / layout.ring_rows();
+    pool.run(across * down, [&](std::size_t ring) {
+      const std::size_t row = ring / across * layout.ring_rows();
+      const std::size_t col = ring % across * layout.ring_cols();
+      const std::size_t row_end = std::min(layout.rows, row + layout.ring_rows());
+      const std::size_t col_end = std::min(layout.cols, col + layout.ring_cols());
+      rounding.round(row, col, rotated.view().row_range(row, row_end).col_range(col, col_end),
+                     rounded.view().row_range(row, row_end).col_range(col, col_end));
     });
     scale *= best_scale(rotated, rounded, pool);
   }
@@ -230,7 +284,12 @@ void decode(const Packed& packed, MatrixView out, ThreadPool& pool) {
   const TrellisCode& low = trellis_code(name, layout.rates.low);
   const TrellisCode& high =
       trellis_code(name, layout.rates.high_cols > 0 ? layout.rates.low + 1 : layout.rates.low);
-  pool.run((layout.rows + kGroup - 1) / kGroup, [&](std::size_t group) {
+  if (layout.tiles) {
+    pool.run(layout.tile_rows() * layout.tile_cols(),
+             [&](std::size_t tile) { decode_tile(layout, low, codes, tile, out); });
+  }
+  const std::size_t groups = layout.tiles ? 0 : (layout.rows + kGroup - 1) / kGroup;
+  pool.run(groups, [&](std::size_t group) {
     for (std::size_t j = 0; j < layout.cols; ++j) {
       decode_column(layout, j < layout.rates.high_cols ? high : low, codes, group, j, out);
     }
@@ -242,6 +301,10 @@ void check(const Spec& spec) {
   if (spec.word("code") == "hyb" && spec.real("bits") > 2) {
     fail_usage("spec '{}': code=hyb has two weights a step and at most 2 bits a weight",
                spec.asked());
+  }
+  const double bits = spec.real("bits");
+  if (in_tiles(spec) && (bits != std::floor(bits) || spec.integer("sweeps") != 0)) {
+    fail_usage("spec '{}': form=tiles takes whole bits and no sweeps", spec.asked());
   }
 }
 
@@ -263,6 +326,8 @@ Method trellis_method() {
                choice_key("code", {"hash", "fast", "1mad", "3inst", "hyb"},
                           "values of the states; hash: ours, for vector registers; fast: the same "
                           "with fewer states; the others are QTIP's"),
+               choice_key("form", {"columns", "tiles"},
+                          "what a stream runs through; tiles: 16 x 16 weights, as published"),
                real_key("damp", "0.01", 0, 10,
                         "calibrated: added to H's diagonal, relative to its mean"),
                integer_key("sweeps", 0, 0, 1000,

@@ -155,6 +155,12 @@ std::uint32_t trellis_state(const TrellisCode& code, std::span<const std::uint16
   return state & static_cast<std::uint32_t>(code.states() - 1);
 }
 
+float trellis_value(const TrellisCode& code, std::span<const std::uint16_t> symbols,
+                    std::size_t i) {
+  const std::size_t state = trellis_state(code, symbols, i / code.step);
+  return code.values[(i % code.step << code.state_bits) + state];
+}
+
 void ViterbiPool::encode(std::span<const float> x, std::span<std::uint16_t> symbols) {
   std::unique_ptr<ViterbiEncoder> encoder;
   {

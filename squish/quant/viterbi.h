@@ -61,6 +61,9 @@ class ViterbiEncoder {
 std::uint32_t trellis_state(const TrellisCode& code, std::span<const std::uint16_t> symbols,
                             std::size_t q);
 
+/// What weight `i` of the ring is decoded to.
+float trellis_value(const TrellisCode& code, std::span<const std::uint16_t> symbols, std::size_t i);
+
 /// Encoders that threads take and give back.
 class ViterbiPool {
  public:

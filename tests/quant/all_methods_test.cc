@@ -64,6 +64,7 @@ const std::vector<Case> kCases = {
     {"trellis:bits=4", 22.9, 23.5},
     {"trellis:bits=4,code=fast", 22.5, 23.2},
     {"trellis:bits=2.5,code=fast", 13.2, 13.9},
+    {"trellis:code=fast,form=tiles", 11.2, 11.55},
     {"trellis:code=hyb", 11.2, 11.6},
 };
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "squish/base/error.h"
+#include "squish/quant/incoherence.h"
 #include "squish/quant/trellis_code.h"
 #include "tests/quant/methods.h"
 
@@ -150,6 +151,35 @@ TEST(Trellis, TakesAnyShapeAndBrokenMoments) {
   for (const InputMoments& moments : {none, broken}) {
     EXPECT_GT(snr(w, decode(encode(w, "trellis:code=fast", moments))), 5);
   }
+}
+
+// The reason for streams down the columns (docs/trellis.md).
+TEST(Trellis, LosesLessInColumnsThanInTiles) {
+  const Matrix w = gaussian(256, 192, 1);
+  const InputMoments moments = correlated(192);
+  EXPECT_LT(loss(w, encode(w, "trellis:code=fast", moments), moments),
+            0.97 * loss(w, encode(w, "trellis:code=fast,form=tiles", moments), moments));
+}
+
+TEST(Trellis, StoresTilesAsItsCommentSays) {
+  const Packed packed = encode(gaussian(40, 50, 1), "trellis:code=fast,bits=3,form=tiles");
+  const TrellisCode& code = trellis_code("fast", 3);
+  const Bytes& codes = bytes_of(packed, "codes");
+  ASSERT_EQ(codes.size(), 3u * 4 * 256 * 3 / 8);
+  // Weight (3, 21) is in the second tile.
+  const auto bit = [&](std::size_t tile, std::size_t at) {
+    at %= 768;
+    return std::to_integer<std::uint32_t>(codes[96 * tile + at / 8]) >> (at % 8) & 1;
+  };
+  std::uint32_t state = 0;
+  for (std::size_t b = 0; b < 12; ++b) state |= bit(1, 3 * (3 * 16 + 5) + b) << b;
+  const Matrix whole = decode(packed);
+  Matrix rotated(40, 50);
+  float scale = 0;
+  std::memcpy(&scale, bytes_of(packed, "scale").data(), 4);
+  ThreadPool pool(1);
+  rotate(whole, scale, bytes_of(packed, "signs_in"), bytes_of(packed, "signs_out"), rotated, pool);
+  EXPECT_NEAR(rotated(3, 21), code.values[state], 1e-4);
 }
 
 TEST(Trellis, RefusesTheHybridCodeAboveTwoBits) {
