@@ -1,14 +1,15 @@
 """Decodes a checkpoint from docs/formats.md and the methods' section comments alone, and compares.
 
 usage: decode_checkpoint.py CHECKPOINT PLAIN   (PLAIN: squish dequantize CHECKPOINT -o PLAIN --type f32)
-Knows every method (QuIP# where rows and columns have 2^k or 2^k (q + 1) entries, q a prime that is 3 mod
-4); needs nothing but Python. Fails unless every weight is within a few roundings of float, and every
+Knows every method (but the trellis's codes 3inst and hyb; rotations where rows and columns have 2^k or
+2^k (q + 1) entries, q a prime that is 3 mod 4); needs nothing but Python. Fails unless every weight is within a few roundings of float, and every
 checksum is right.
 """
 import functools
 import hashlib
 import itertools
 import json
+import re
 import struct
 import sys
 from pathlib import Path
@@ -207,7 +208,97 @@ def decode_quip(spec, section, rows, cols):
     return [left[i] * plain[i][j] * right[j] for i in range(rows) for j in range(cols)]
 
 
-DECODERS = {"int": decode_int, "vptq": decode_vptq, "aqlm": decode_aqlm, "quip": decode_quip}
+@functools.cache
+def linear_hash_codes(name):
+    """(state bits, columns of the hash, tables, unit) for 1 to 4 bits: the constants are squish's own."""
+    source = (Path(__file__).resolve().parents[2] / "squish/quant/trellis_code.cc").read_text()
+    table = re.search(rf"k{name.capitalize()}Codes\[4\] = {{(.*?)\n}};", source, re.S)[1]
+    found = []
+    for line in table.splitlines():
+        if line.strip().startswith("{"):
+            state_bits, columns, tables, unit = re.fullmatch(
+                r"\s*{(\d+), {([^}]*)}, {(.*)}, ([\d.e-]+)f},", line).groups()
+            tables = [[int(v) for v in t.split(",")] for t in re.findall(r"{([^{}]*)}", tables)]
+            found.append((int(state_bits), [int(c) for c in columns.split(",")], tables, float(unit)))
+    return found
+
+
+@functools.cache
+def trellis_values(name, bits):
+    """State bits, and the value of each state."""
+    if name in ("hash", "fast"):
+        state_bits, columns, tables, unit = linear_hash_codes(name)[bits - 1]
+        values = []
+        for state in range(1 << state_bits):
+            byte = state & 255
+            for i, column in enumerate(columns):
+                byte ^= column if state >> (8 + i) & 1 else 0
+            third = tables[2][state >> 4 & 15] if len(tables) > 2 else 0
+            values.append(unit * (tables[0][byte & 15] + tables[1][byte >> 4] + third))
+        return state_bits, values
+    assert name == "1mad"
+    raw = [sum((34038481 * x + 76625530 & 0xFFFFFFFF).to_bytes(4, "little")) - 510
+           for x in range(1 << 16)]
+    rms = (sum(v * v for v in raw) / len(raw)) ** 0.5
+    return 16, [v / rms for v in raw]
+
+
+def ring_value(bits, symbols, at, code):
+    state_bits, values = code
+    state = 0
+    for k in range(-(-state_bits // bits)):
+        state |= symbols[(at + k) % len(symbols)] << (bits * k)
+    return values[state & ((1 << state_bits) - 1)]
+
+
+def trellis_tiles(spec, data, rows, cols):
+    bits, across = int(spec["bits"]), -(-cols // 16)
+    code, flat = trellis_values(spec["code"], bits), [[0.0] * cols for _ in range(rows)]
+    for tile in range(-(-rows // 16) * across):
+        symbols = codes(data[32 * bits * tile : 32 * bits * (tile + 1)], bits, 256)
+        for place in range(256):
+            i, j = tile // across * 16 + place // 16, tile % across * 16 + place % 16
+            if i < rows and j < cols:
+                flat[i][j] = ring_value(bits, symbols, place, code)
+    return flat
+
+
+def trellis_columns(spec, data, rows, cols):
+    low, blocks = int(float(spec["bits"])), -(-cols // 64)
+    high = int((float(spec["bits"]) - low) * blocks + 0.5)  # blocks with one bit more
+    rates = [low + (block < high) for block in range(blocks)]
+    widths = [min(64, cols - 64 * block) for block in range(blocks)]
+    group_bytes = sum(rate * width for rate, width in zip(rates, widths))
+    groups = len(data) // group_bytes
+    streams = -(-groups * 8 // 384)
+    stream_groups = -(-groups // streams)
+    flat, before = [[0.0] * cols for _ in range(rows)], 0
+    for block, (bits, width) in enumerate(zip(rates, widths)):
+        code = trellis_values(spec["code"], bits)
+        for column in range(width):
+            symbols = []
+            for group in range(groups):
+                first = group * group_bytes + before + column
+                symbols += codes(bytes(data[first + b * width] for b in range(bits)), bits, 8)
+            for i in range(rows):
+                first = i // 8 // stream_groups * stream_groups * 8
+                ring = symbols[first : first + 8 * stream_groups]
+                flat[i][64 * block + column] = ring_value(bits, ring, i - first, code)
+        before += bits * width
+    return flat
+
+
+def decode_trellis(spec, section, rows, cols):
+    (scale,) = floats("f32", section["scale"])
+    form = trellis_tiles if spec["form"] == "tiles" else trellis_columns
+    flat = [[scale * x for x in row] for row in form(spec, section["codes"], rows, cols)]
+    left, right = signs(section["signs_out"], rows), signs(section["signs_in"], cols)
+    plain = product(product(rotation(rows), flat), transpose(rotation(cols)))
+    return [left[i] * plain[i][j] * right[j] for i in range(rows) for j in range(cols)]
+
+
+DECODERS = {"int": decode_int, "vptq": decode_vptq, "aqlm": decode_aqlm, "quip": decode_quip,
+            "trellis": decode_trellis}
 
 
 def decode(entry, section):
@@ -246,7 +337,7 @@ for name, entries in manifest["files"].items():
         largest = max(map(abs, theirs))
         worst = max(abs(a - b) for a, b in zip(ours, theirs))
         # Intermediate results are rounded to float at the size that they have, the rotations' often.
-        rounding = 2.0**-19 if "quip" in entry.get("spec", "") else 2.0**-22
+        rounding = 2.0**-19 if entry.get("spec", "").startswith(("quip", "trellis")) else 2.0**-22
         assert worst <= rounding * max(largest, 1e-30), (tensor, worst, largest)
 assert not expected, expected.keys()
 print(f"{quantised} quantised tensors decoded alike")
