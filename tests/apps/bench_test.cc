@@ -37,7 +37,9 @@ TEST_F(Bench, TheDefaultRunHasEveryRowOfTheTableWithItsNominalBits) {
       {"int4:sym=1,g=64", 4.5},   {"vptq:v=8,k=16,r=4", 1.25},
       {"vptq:v=8,k=256,r=16", 2}, {"aqlm:m=2,b=4,g=4", 2.0},
       {"quip:form=gain", 3.0},    {"quip:bits=2", 2.0},
-      {"quip:bits=3", 3.0},       {"quip:bits=4", 4.0}};
+      {"quip:bits=3", 3.0},       {"quip:bits=4", 4.0},
+      {"trellis:bits=2", 2.0},    {"trellis:bits=3", 3.0},
+      {"trellis:bits=4", 4.0}};
   const json rows = results()["stage1"];
   ASSERT_EQ(rows.size(), table.size());
   for (std::size_t i = 0; i < table.size(); ++i) {
