@@ -1,6 +1,6 @@
 // Prototypes of y = W x straight from the bytes of trellis.cc (codes "hash" and "fast", x in int8,
 // y in the tables' integers): what the decoding of a code costs on three levels of instruction
-// sets, for the frontier in docs/trellis.md. Each is checked against the decoded matrix.
+// sets, for the frontier in docs/trellis.md. Each is checked against the definition.
 //   trellis_kernel ROWS COLS [SECONDS]
 #include <immintrin.h>
 
@@ -35,11 +35,6 @@ struct Problem {
   }
 };
 
-int value_of(const LinearHashCode& code, std::uint32_t state) {
-  const int h = code.hash(state);
-  return code.tables[0][h & 15] + code.tables[1][h >> 4] + code.tables[2][state >> 4 & 15];
-}
-
 /// The definition: row `row` of y.
 std::int32_t row_by_definition(const Problem& p, std::size_t row) {
   std::int32_t sum = 0;
@@ -53,7 +48,7 @@ std::int32_t row_by_definition(const Problem& p, std::size_t row) {
     }
     const auto state = static_cast<std::uint32_t>(window >> (p.bits * (row % 8))) &
                        ((1u << p.code->state_bits) - 1);
-    sum += value_of(*p.code, state) * p.x[j];
+    sum += p.code->value(state) * p.x[j];
   }
   return sum;
 }

@@ -45,8 +45,7 @@ int entry(const LinearHashCode& code, std::uint32_t state, std::size_t t) {
 
 struct Trainer {
   unsigned bits;
-  std::size_t tables, streams;
-  int rounds;
+  std::size_t tables;
   std::vector<std::vector<double>> values;  // by table, real-valued
 
   /// Signal over noise of `count` streams, in dB; collects what the tables are fitted to.
@@ -97,7 +96,6 @@ struct Trainer {
 
   /// The code in integers whose sums fill -127 .. 127.
   void round(LinearHashCode& code) {
-    double largest = 0;
     for (std::size_t t = 1; t < tables; ++t) {  // the mean of a table may move to another
       const double mean = std::accumulate(values[t].begin(), values[t].end(), 0.0) / kEntries;
       for (double& v : values[t]) v -= mean;
@@ -108,8 +106,7 @@ struct Trainer {
       high += *std::max_element(values[t].begin(), values[t].end());
       low += *std::min_element(values[t].begin(), values[t].end());
     }
-    largest = std::max(high, -low);
-    code.unit = static_cast<float>(largest / 126);
+    code.unit = static_cast<float>(std::max(high, -low) / 126);
     for (std::size_t t = 0; t < tables; ++t) {
       for (int e = 0; e < kEntries; ++e) {
         code.tables[t][e] = static_cast<std::int8_t>(std::lround(values[t][e] / code.unit));
@@ -138,7 +135,7 @@ Candidate make(unsigned bits, unsigned state_bits, std::size_t tables, std::uint
   for (unsigned b = 0; b + 8 < state_bits; ++b) {
     code.columns[b] = static_cast<std::uint8_t>(rng.bits(b));
   }
-  Trainer trainer{bits, tables, streams, rounds, {}};
+  Trainer trainer{bits, tables, {}};
   // Quantiles in random order, most of the variance in the first table, whose entries one symbol
   // chooses among: from random entries Lloyd's iterations seldom find a good code above 2 bits.
   const double rest = 0.1 + 0.5 * rng.uniform(100);

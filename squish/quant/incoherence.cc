@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "squish/base/bits.h"
+#include "squish/base/error.h"
 #include "squish/base/random.h"
 #include "squish/linalg/hadamard.h"
 
@@ -80,8 +81,22 @@ void rotate(ConstMatrixView weights, double unit, const Bytes& signs_in, const B
   linalg::Hadamard(m).rotate_columns(rotated, diagonal(signs_out, m, 1), pool);
 }
 
-void unrotate(MatrixView w, float scale, const Bytes& signs_in, const Bytes& signs_out,
-              ThreadPool& pool) {
+void store_rotation(Bytes signs_in, Bytes signs_out, double scale, Packed& packed) {
+  Bytes stored(4);
+  const auto narrow = static_cast<float>(scale);
+  std::memcpy(stored.data(), &narrow, 4);
+  packed.sections.push_back({"signs_in", Part::other, std::move(signs_in)});
+  packed.sections.push_back({"signs_out", Part::other, std::move(signs_out)});
+  packed.sections.push_back({"scale", Part::scales, std::move(stored)});
+}
+
+StoredRotation::StoredRotation(const Packed& packed)
+    : signs_in(packed.section("signs_in", packed_bytes(packed.cols, 1))),
+      signs_out(packed.section("signs_out", packed_bytes(packed.rows, 1))) {
+  std::memcpy(&scale, packed.section("scale", 4).data(), 4);
+}
+
+void StoredRotation::undo(MatrixView w, ThreadPool& pool) const {
   linalg::Hadamard(w.rows).unrotate_columns(w, diagonal(signs_out, w.rows, 1), pool);
   linalg::Hadamard(w.cols).unrotate_rows(w, diagonal(signs_in, w.cols, scale), pool);
 }
@@ -116,6 +131,17 @@ std::shared_ptr<const RotatedInput> prepare_rotated(const InputMoments& moments,
   prepared->diagonal_only = prepared->factor.diagonal_only;
   if (descent) prepared->descent = prepare_descent(h, prepared->factor);
   return prepared;
+}
+
+const RotatedInput* rotated_input(const EncodeContext& context, const Spec& spec,
+                                  std::size_t block) {
+  if (context.prepared == nullptr) return nullptr;
+  const auto& prepared = prepared_as<RotatedInput>(context, spec);
+  if (prepared.factor.block != block ||
+      (spec.integer("sweeps") > 0 && prepared.descent.metric.empty())) {
+    fail("the input's moments were not prepared for {}", spec.full());
+  }
+  return &prepared;
 }
 
 namespace {

@@ -31,9 +31,18 @@ double root_mean_square(ConstMatrixView w, ThreadPool& pool);
 /// `rotated` becomes the rotation of `weights` / unit (0 where unit is 0). May have a wider stride.
 void rotate(ConstMatrixView weights, double unit, const Bytes& signs_in, const Bytes& signs_out,
             MatrixView rotated, ThreadPool& pool);
-/// In place, and times `scale`.
-void unrotate(MatrixView w, float scale, const Bytes& signs_in, const Bytes& signs_out,
-              ThreadPool& pool);
+
+/// The sections `signs_in`, `signs_out` and `scale` (one f32), which What is the rounded matrix by.
+void store_rotation(Bytes signs_in, Bytes signs_out, double scale, Packed& packed);
+struct StoredRotation {
+  const Bytes &signs_in, &signs_out;
+  float scale;
+
+  /// Error if a section is missing or has another size.
+  explicit StoredRotation(const Packed& packed);
+  /// In place, from the rounded matrix to What.
+  void undo(MatrixView w, ThreadPool& pool) const;
+};
 
 /// The Prepared of methods that round the rotated matrix: what its tensors share.
 struct RotatedInput : Prepared {
@@ -46,6 +55,11 @@ struct RotatedInput : Prepared {
 std::shared_ptr<const RotatedInput> prepare_rotated(const InputMoments& moments, std::size_t block,
                                                     double damping, bool descent,
                                                     const PrepareContext& context);
+
+/// The encode() context's, null without calibration; Error if it was prepared for other blocks, or
+/// not for the sweeps of coordinate descent that are to come.
+const RotatedInput* rotated_input(const EncodeContext& context, const Spec& spec,
+                                  std::size_t block);
 
 /// The factor by which the scale of all of What is to grow to lose least under the factor's H; 1
 /// where it would not be positive.

@@ -44,6 +44,8 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "sections are little-endian");
 
+constexpr std::size_t kVector = 8;  // weights that are rounded together
+
 struct Layout {
   bool gain;
   std::int64_t bits;
@@ -188,7 +190,7 @@ double refit(ConstMatrixView rotated, const Layout& layout, const Bytes& codes,
 std::shared_ptr<const Prepared> prepare(const InputMoments& moments, const Spec& spec,
                                         const PrepareContext& context) {
   if (spec.word("form") == "gain") return nullptr;
-  return prepare_rotated(moments, 8, spec.real("damp"), spec.integer("sweeps") > 0, context);
+  return prepare_rotated(moments, kVector, spec.real("damp"), spec.integer("sweeps") > 0, context);
 }
 
 /// Rounds the rotated matrix under the moments of its input; returns the factor by which the
@@ -234,8 +236,7 @@ double round_with_feedback(ConstMatrixView rotated, const Layout& layout,
 Packed encode(ConstMatrixView weights, const Spec& spec, const EncodeContext& context) {
   const Layout layout(spec, weights.rows, weights.cols);
   ThreadPool& pool = context.pool;
-  const RotatedInput* prepared =
-      context.prepared == nullptr ? nullptr : &prepared_as<RotatedInput>(context, spec);
+  const RotatedInput* const prepared = rotated_input(context, spec, kVector);
   Bytes signs_in = prepared != nullptr ? prepared->signs_in
                                        : input_signs(layout.cols, context.seed, context.key);
   Bytes signs_out = output_signs(layout.rows, context.seed, context.key);
@@ -270,12 +271,7 @@ Packed encode(ConstMatrixView weights, const Spec& spec, const EncodeContext& co
     packed.sections.push_back(
         {layout.second_name(), layout.gain ? Part::scales : Part::indices, std::move(second)});
   }
-  packed.sections.push_back({"signs_in", Part::other, std::move(signs_in)});
-  packed.sections.push_back({"signs_out", Part::other, std::move(signs_out)});
-  Bytes stored(4);
-  const auto narrow = static_cast<float>(scale);
-  std::memcpy(stored.data(), &narrow, 4);
-  packed.sections.push_back({"scale", Part::scales, std::move(stored)});
+  store_rotation(std::move(signs_in), std::move(signs_out), scale, packed);
   return packed;
 }
 
@@ -285,10 +281,7 @@ void decode(const Packed& packed, MatrixView out, ThreadPool& pool) {
   const Bytes& second = layout.second_bytes() == 0
                             ? codes  // unused
                             : packed.section(layout.second_name(), layout.second_bytes());
-  const Bytes& signs_in = packed.section("signs_in", packed_bytes(layout.cols, 1));
-  const Bytes& signs_out = packed.section("signs_out", packed_bytes(layout.rows, 1));
-  float scale = 0;
-  std::memcpy(&scale, packed.section("scale", 4).data(), 4);
+  const StoredRotation rotation(packed);
 
   parallel_for(pool, layout.rows, layout.grain(), [&](std::size_t begin, std::size_t end) {
     std::vector<float> row(layout.stride());
@@ -302,7 +295,7 @@ void decode(const Packed& packed, MatrixView out, ThreadPool& pool) {
       std::copy_n(row.begin(), layout.cols, out.row(i).begin());
     }
   });
-  unrotate(out, scale, signs_in, signs_out, pool);
+  rotation.undo(out, pool);
 }
 
 void check(const Spec& spec) {

@@ -56,10 +56,10 @@ struct Rates {
     high_cols =
         std::min(cols, kBlock * static_cast<std::size_t>(std::lround((bits - low) * blocks)));
   }
-  std::size_t bits(std::size_t j) const { return j < high_cols ? low + 1 : low; }
 };
 
 bool in_tiles(const Spec& spec) { return spec.word("form") == "tiles"; }
+std::size_t feedback_block(const Spec& spec) { return in_tiles(spec) ? kTile : 1; }
 
 struct Layout {
   Rates rates;
@@ -202,15 +202,14 @@ void decode_column(const Layout& layout, const TrellisCode& code, const Bytes& c
 
 std::shared_ptr<const Prepared> prepare(const InputMoments& moments, const Spec& spec,
                                         const PrepareContext& context) {
-  return prepare_rotated(moments, in_tiles(spec) ? kTile : 1, spec.real("damp"),
+  return prepare_rotated(moments, feedback_block(spec), spec.real("damp"),
                          spec.integer("sweeps") > 0, context);
 }
 
 Packed encode(ConstMatrixView weights, const Spec& spec, const EncodeContext& context) {
   const Layout layout(spec, weights.rows, weights.cols);
   ThreadPool& pool = context.pool;
-  const RotatedInput* prepared =
-      context.prepared == nullptr ? nullptr : &prepared_as<RotatedInput>(context, spec);
+  const RotatedInput* const prepared = rotated_input(context, spec, feedback_block(spec));
   Bytes signs_in = prepared != nullptr ? prepared->signs_in
                                        : input_signs(layout.cols, context.seed, context.key);
   Bytes signs_out = output_signs(layout.rows, context.seed, context.key);
@@ -264,22 +263,14 @@ Packed encode(ConstMatrixView weights, const Spec& spec, const EncodeContext& co
 
   Packed packed{spec, layout.rows, layout.cols, {}};
   packed.sections.push_back({"codes", Part::indices, std::move(codes)});
-  packed.sections.push_back({"signs_in", Part::other, std::move(signs_in)});
-  packed.sections.push_back({"signs_out", Part::other, std::move(signs_out)});
-  Bytes stored(4);
-  const auto narrow = static_cast<float>(scale);
-  std::memcpy(stored.data(), &narrow, 4);
-  packed.sections.push_back({"scale", Part::scales, std::move(stored)});
+  store_rotation(std::move(signs_in), std::move(signs_out), scale, packed);
   return packed;
 }
 
 void decode(const Packed& packed, MatrixView out, ThreadPool& pool) {
   const Layout layout(packed.spec, packed.rows, packed.cols);
   const Bytes& codes = packed.section("codes", layout.code_bytes());
-  const Bytes& signs_in = packed.section("signs_in", packed_bytes(layout.cols, 1));
-  const Bytes& signs_out = packed.section("signs_out", packed_bytes(layout.rows, 1));
-  float scale = 0;
-  std::memcpy(&scale, packed.section("scale", 4).data(), 4);
+  const StoredRotation rotation(packed);
   const std::string& name = packed.spec.word("code");
   const TrellisCode& low = trellis_code(name, layout.rates.low);
   const TrellisCode& high =
@@ -294,7 +285,7 @@ void decode(const Packed& packed, MatrixView out, ThreadPool& pool) {
       decode_column(layout, j < layout.rates.high_cols ? high : low, codes, group, j, out);
     }
   });
-  unrotate(out, scale, signs_in, signs_out, pool);
+  rotation.undo(out, pool);
 }
 
 void check(const Spec& spec) {

@@ -124,12 +124,15 @@ int LinearHashCode::hash(std::uint32_t state) const {
   return hash;
 }
 
+int LinearHashCode::value(std::uint32_t state) const {
+  const int h = hash(state);
+  return tables[0][h & 15] + tables[1][h >> 4] + tables[2][state >> 4 & 15];
+}
+
 TrellisCode LinearHashCode::expand(unsigned bits) const {
   TrellisCode code{bits, state_bits, 1, {}};
   for (std::uint32_t s = 0; s < code.states(); ++s) {
-    const int h = hash(s);
-    code.values.push_back(
-        unit * static_cast<float>(tables[0][h & 15] + tables[1][h >> 4] + tables[2][s >> 4 & 15]));
+    code.values.push_back(unit * static_cast<float>(value(s)));
   }
   return code;
 }
@@ -138,9 +141,10 @@ const TrellisCode& trellis_code(std::string_view name, unsigned bits) {
   static std::mutex mutex;
   static std::map<std::pair<std::string, unsigned>, TrellisCode> codes;
   const std::lock_guard lock(mutex);
-  const auto [at, is_new] = codes.try_emplace({std::string(name), bits});
-  if (is_new) at->second = make_code(name, bits);
-  return at->second;
+  const std::pair key(std::string(name), bits);
+  const auto known = codes.find(key);
+  return known != codes.end() ? known->second
+                              : codes.emplace(key, make_code(name, bits)).first->second;
 }
 
 }  // namespace squish::quant

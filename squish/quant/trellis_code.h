@@ -29,6 +29,8 @@ struct LinearHashCode {
   float unit = 1;                  ///< of the tables, for weights of unit variance
 
   int hash(std::uint32_t state) const;
+  /// In units of `unit`.
+  int value(std::uint32_t state) const;
   TrellisCode expand(unsigned bits) const;
 };
 

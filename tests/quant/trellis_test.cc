@@ -182,6 +182,25 @@ TEST(Trellis, StoresTilesAsItsCommentSays) {
   EXPECT_NEAR(rotated(3, 21), code.values[state], 1e-4);
 }
 
+TEST(Trellis, RefusesMomentsThatWerePreparedForAnotherSpec) {
+  const Matrix w = gaussian(32, 64, 1);
+  ThreadPool pool(1);
+  const auto expect_refusal = [&](const char* prepared_for, const char* spec) {
+    const auto prepared = prepare(correlated(64), Spec::parse(prepared_for), pool);
+    EXPECT_THAT(
+        [&] {
+          quantize(w, Spec::parse(spec), {pool, 1, "t", prepared.get()});
+        },
+        testing::ThrowsMessage<Error>(testing::HasSubstr("not prepared for")))
+        << prepared_for << ", " << spec;
+  };
+  expect_refusal("quip", "trellis:code=fast");
+  expect_refusal("trellis:code=fast,form=tiles", "trellis:code=fast");
+  expect_refusal("trellis:code=fast", "trellis:code=fast,form=tiles");
+  expect_refusal("trellis:code=fast", "trellis:code=fast,sweeps=1");
+  expect_refusal("trellis:code=fast", "quip");
+}
+
 TEST(Trellis, RefusesTheHybridCodeAboveTwoBits) {
   EXPECT_THAT([] { Spec::parse("trellis:code=hyb,bits=3"); },
               testing::ThrowsMessage<UsageError>(testing::HasSubstr("at most 2 bits")));
