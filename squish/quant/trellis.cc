@@ -14,18 +14,22 @@
 //              K bytes a column, first the lowest bytes of all columns of the block, then the next.
 //              These are the 8 symbols of the group, bits K * r and up that of row r. K is `bits`;
 //              where that is a fraction, it is rounded up in the first blocks (whose errors no
-//              column before them makes up for), as many as come closest, and down in the rest.
+//              column before them makes up for), as many as come closest in columns, and down in
+//              the rest. Above 4 bits the sum of two codes: ceil(K / 2) bytes of the first, then
+//              those of the second, for what the first leaves (kGains).
 //   signs_in, signs_out   squish/quant/incoherence.h
 //   scale      one f32
+// A stream is a ring: the state of a row is the L bits from its symbol on, lowest first, then those
+// of the rows after it, and after the stream's last row its first. A code with two weights a step
+// has the state of the even row. A matrix has as few streams of up to 384 rows as can be, all of as
+// many groups, but the last perhaps of fewer; rows are padded where one would be shorter than 4
+// states. Rhat = scale * value(state).
 // form=tiles is QTIP's: `codes` has for each tile of 16 x 16 weights (the last ones of a row or
 // column padded), row by row, a ring of 256 symbols, LSB first, of the tile's weights row by row;
-// feedback acts after every 16 columns. Streams are `stream_groups` groups long, the last perhaps
-// shorter, none shorter than 4 states. The state of a row is the L bits from its symbol on, lowest
-// first, around the ring of its stream; a code with two weights a step has the state of the even
-// row. Rhat = scale * value(state).
+// feedback acts after every 16 columns.
 #include <algorithm>
 #include <cmath>
-#include <cstring>
+#include <deque>
 #include <optional>
 #include <string>
 #include <vector>
@@ -42,21 +46,43 @@ namespace {
 
 constexpr std::size_t kGroup = 8, kBlock = 64, kTile = 16;
 constexpr std::size_t kLongestStream = 384;  // rows
+constexpr unsigned kMostBits = 4;            // of one code
 
 /// What the spec asks for, for a matrix of n columns: `low` bits a weight, and one more in the
 /// first `high_cols`, which are whole blocks.
 struct Rates {
   unsigned low;
-  std::size_t high_cols;
+  std::size_t high_cols = 0;
 
   Rates(const Spec& spec, std::size_t cols) {
     const double bits = spec.real("bits");
     low = static_cast<unsigned>(bits);
-    const auto blocks = static_cast<double>((cols + kBlock - 1) / kBlock);
-    high_cols =
-        std::min(cols, kBlock * static_cast<std::size_t>(std::lround((bits - low) * blocks)));
+    const double wanted = (bits - low) * static_cast<double>(cols);
+    const auto off = [&](std::size_t n) { return std::abs(static_cast<double>(n) - wanted); };
+    for (std::size_t n = kBlock; n < cols + kBlock; n += kBlock) {
+      if (off(std::min(n, cols)) < off(high_cols)) high_cols = std::min(n, cols);
+    }
   }
+  unsigned bits(std::size_t col) const { return low + (col < high_cols ? 1 : 0); }
 };
+
+/// One code of those whose sum gives a weight its bits.
+struct Stage {
+  const TrellisCode& code;
+  float gain;
+};
+
+/// Gains of the two codes that have 5 to 8 bits together, to a few hundredths of a dB the best on
+/// Gaussian weights. The first gives up density for reach: no second code, a tenth as wide, makes
+/// up for a weight that is beyond all values of the first.
+constexpr float kGains[][2] = {{1.12f, 0.138f}, {1.2f, 0.152f}, {1.22f, 0.078f}, {1.3f, 0.078f}};
+
+std::vector<Stage> stages(const std::string& code, unsigned bits) {
+  if (bits <= kMostBits) return {{trellis_code(code, bits), 1}};
+  const unsigned first = (bits + 1) / 2;
+  const auto& [wide, narrow] = kGains[bits - kMostBits - 1];
+  return {{trellis_code(code, first), wide}, {trellis_code(code, bits - first), narrow}};
+}
 
 bool in_tiles(const Spec& spec) { return spec.word("form") == "tiles"; }
 std::size_t feedback_block(const Spec& spec) { return in_tiles(spec) ? kTile : 1; }
@@ -69,9 +95,13 @@ struct Layout {
   Layout(const Spec& spec, std::size_t r, std::size_t c)
       : rates(spec, c), tiles(in_tiles(spec)), rows(r), cols(c) {
     if (tiles) return;
-    const unsigned state_bits = trellis_code(spec.word("code"), rates.low).state_bits;
-    const std::size_t group_bits = kGroup * rates.low;
-    const std::size_t least = (4 * state_bits + group_bits - 1) / group_bits;
+    std::size_t least = 0;
+    for (const std::size_t j : {std::size_t{0}, cols - 1}) {
+      for (const Stage& stage : stages(spec.word("code"), rates.bits(j))) {
+        const std::size_t group_bits = kGroup * stage.code.bits;
+        least = std::max(least, (4 * stage.code.state_bits + group_bits - 1) / group_bits);
+      }
+    }
     groups = std::max(least, (rows + kGroup - 1) / kGroup);
     const std::size_t streams = (groups * kGroup + kLongestStream - 1) / kLongestStream;
     stream_groups = (groups + streams - 1) / streams;
@@ -102,55 +132,70 @@ struct Layout {
   std::size_t length(std::size_t first) const { return std::min(stream_groups, groups - first); }
 };
 
-/// One for the columns of each rate.
-struct Encoders {
-  ViterbiPool low;
-  std::optional<ViterbiPool> high;
-
-  Encoders(const Spec& spec, const Rates& rates) : low(trellis_code(spec.word("code"), rates.low)) {
-    if (rates.high_cols > 0) high.emplace(trellis_code(spec.word("code"), rates.low + 1));
+/// For columns of one rate.
+class Encoder {
+ public:
+  explicit Encoder(const std::vector<Stage>& stages) {
+    for (const Stage& stage : stages) stages_.emplace_back(stage);
   }
-  ViterbiPool& of(const Rates& rates, std::size_t j) { return j < rates.high_cols ? *high : low; }
+
+  /// Rounds a ring's weights, which are `target` row by row, `width` a row (what is missing at the
+  /// right is 0). False, and nothing is touched, where `value` is as near and `keep_nearer` says
+  /// so. `store(code, before, symbols)`: bits of the codes before this one.
+  template <class Store>
+  bool round(std::size_t length, std::size_t width, ConstMatrixView target, MatrixView value,
+             bool keep_nearer, const Store& store) {
+    std::vector<float> x(target.rows * width), values(x.size()), rest(x.size());
+    for (std::size_t i = 0; i < target.rows; ++i) {
+      for (std::size_t j = 0; j < target.cols; ++j) x[i * width + j] = target(i, j);
+    }
+    std::vector<std::vector<std::uint16_t>> symbols;
+    for (StageEncoder& stage : stages_) {
+      const TrellisCode& code = stage.pool.code();
+      for (std::size_t k = 0; k < x.size(); ++k) rest[k] = (x[k] - values[k]) / stage.gain;
+      stage.pool.encode(rest, symbols.emplace_back(length / code.step));
+      for (std::size_t k = 0; k < x.size(); ++k) {
+        values[k] += stage.gain * trellis_value(code, symbols.back(), k);
+      }
+    }
+    double now = 0, then = 0;
+    for (std::size_t i = 0; i < target.rows; ++i) {
+      for (std::size_t j = 0; j < target.cols; ++j) {
+        now += std::pow(double{values[i * width + j]} - target(i, j), 2);
+        then += std::pow(double{value(i, j)} - target(i, j), 2);
+      }
+    }
+    if (keep_nearer && now >= then) return false;
+    for (std::size_t i = 0; i < target.rows; ++i) {
+      for (std::size_t j = 0; j < target.cols; ++j) value(i, j) = values[i * width + j];
+    }
+    unsigned before = 0;
+    for (std::size_t s = 0; s < symbols.size(); ++s) {
+      store(stages_[s].pool.code(), before, symbols[s]);
+      before += stages_[s].pool.code().bits;
+    }
+    return true;
+  }
+
+ private:
+  struct StageEncoder {
+    ViterbiPool pool;
+    float gain;
+    explicit StageEncoder(const Stage& stage) : pool(stage.code), gain(stage.gain) {}
+  };
+  std::deque<StageEncoder> stages_;  // which cannot be moved
 };
 
-/// Rounds a ring's weights, which are `target` row by row, `width` a row (what is missing at the
-/// right is 0). Empty, and `value` stays, where that is as near and `keep_nearer` says so.
-std::vector<std::uint16_t> round_ring(ViterbiPool& encoders, std::size_t length, std::size_t width,
-                                      ConstMatrixView target, MatrixView value, bool keep_nearer) {
-  const TrellisCode& code = encoders.code();
-  std::vector<float> x(target.rows * width);
-  for (std::size_t i = 0; i < target.rows; ++i) {
-    for (std::size_t j = 0; j < target.cols; ++j) x[i * width + j] = target(i, j);
-  }
-  std::vector<std::uint16_t> symbols(length / code.step);
-  encoders.encode(x, symbols);
-  std::vector<float> values(x.size());
-  double now = 0, then = 0;
-  for (std::size_t i = 0; i < target.rows; ++i) {
-    for (std::size_t j = 0; j < target.cols; ++j) {
-      const std::size_t at = i * width + j;
-      values[at] = trellis_value(code, symbols, at);
-      now += std::pow(double{values[at]} - x[at], 2);
-      then += std::pow(double{value(i, j)} - x[at], 2);
-    }
-  }
-  if (keep_nearer && now >= then) return {};
-  for (std::size_t i = 0; i < target.rows; ++i) {
-    for (std::size_t j = 0; j < target.cols; ++j) value(i, j) = values[i * width + j];
-  }
-  return symbols;
-}
-
-/// As column j of the stream that begins with group `first`.
-void store_stream(const Layout& layout, const TrellisCode& code, std::size_t first, std::size_t j,
-                  std::span<const std::uint16_t> symbols, Bytes& codes) {
+/// As column j of the stream that begins with group `first`, after `before` bits of other codes.
+void store_stream(const Layout& layout, const TrellisCode& code, unsigned before, std::size_t first,
+                  std::size_t j, std::span<const std::uint16_t> symbols, Bytes& codes) {
   const std::size_t per_group = kGroup / code.step, stride = layout.block_width(j);
   for (std::size_t g = 0; g < symbols.size() / per_group; ++g) {
     std::uint32_t word = 0;
     for (std::size_t s = per_group; s-- > 0;) {
       word = word << code.step_bits() | symbols[g * per_group + s];
     }
-    std::byte* const at = codes.data() + layout.address(first + g, j);
+    std::byte* const at = codes.data() + layout.address(first + g, j) + before * stride;
     for (std::size_t b = 0; b < code.bits; ++b) {
       at[b * stride] = static_cast<std::byte>(word >> (8 * b));
     }
@@ -181,23 +226,29 @@ void store_tile(const Layout& layout, const TrellisCode& code, std::size_t tile,
 }
 
 /// Column j of a group of rows.
-void decode_column(const Layout& layout, const TrellisCode& code, const Bytes& codes,
+void decode_column(const Layout& layout, const std::vector<Stage>& stages, const Bytes& codes,
                    std::size_t group, std::size_t j, MatrixView out) {
   const std::size_t first = group / layout.stream_groups * layout.stream_groups;
   const std::size_t length = layout.length(first), stride = layout.block_width(j);
   const std::size_t rows = std::min(kGroup, out.rows - group * kGroup);
-  // The group's own bytes and those that its last states run on into.
-  std::uint64_t window = 0;
-  for (std::size_t b = 0; b < code.bits + 2; ++b) {
-    const std::size_t g = first + (group - first + b / code.bits) % length;
-    const std::byte byte = codes[layout.address(g, j) + b % code.bits * stride];
-    window |= std::to_integer<std::uint64_t>(byte) << (8 * b);
+  float values[kGroup] = {};
+  std::size_t before = 0;
+  for (const auto& [code, gain] : stages) {
+    // The group's own bytes and those that its last states run on into.
+    std::uint64_t window = 0;
+    for (std::size_t b = 0; b < code.bits + 2; ++b) {
+      const std::size_t g = first + (group - first + b / code.bits) % length;
+      const std::byte byte = codes[layout.address(g, j) + (before + b % code.bits) * stride];
+      window |= std::to_integer<std::uint64_t>(byte) << (8 * b);
+    }
+    for (std::size_t r = 0; r < rows; ++r) {
+      const std::size_t place = r % code.step;
+      const std::uint64_t state = window >> (code.bits * (r - place)) & (code.states() - 1);
+      values[r] += gain * code.values[(place << code.state_bits) + state];
+    }
+    before += code.bits;
   }
-  for (std::size_t r = 0; r < rows; ++r) {
-    const std::size_t place = r % code.step;
-    const std::uint64_t state = window >> (code.bits * (r - place)) & (code.states() - 1);
-    out(group * kGroup + r, j) = code.values[(place << code.state_bits) + state];
-  }
+  for (std::size_t r = 0; r < rows; ++r) out(group * kGroup + r, j) = values[r];
 }
 
 std::shared_ptr<const Prepared> prepare(const InputMoments& moments, const Spec& spec,
@@ -217,27 +268,32 @@ Packed encode(ConstMatrixView weights, const Spec& spec, const EncodeContext& co
   Matrix rotated(layout.rows, layout.cols), rounded(layout.rows, layout.cols);
   rotate(weights, scale, signs_in, signs_out, rotated, pool);
 
-  Encoders encoders(spec, layout.rates);
+  const std::string& name = spec.word("code");
+  Encoder low(stages(name, layout.rates.low));
+  std::optional<Encoder> high;
+  if (layout.rates.high_cols > 0) high.emplace(stages(name, layout.rates.low + 1));
   Bytes codes(layout.code_bytes());
   bool first_pass = true;
   BlockRounding rounding;
   rounding.row_multiple = layout.ring_rows();
   rounding.round = [&](std::size_t first_row, std::size_t col, ConstMatrixView target,
                        MatrixView value) {
-    ViterbiPool& encoder = encoders.of(layout.rates, col);
+    Encoder& encoder = col < layout.rates.high_cols ? *high : low;
     for (std::size_t begin = 0; begin < target.rows; begin += layout.ring_rows()) {
       const std::size_t end = std::min(target.rows, begin + layout.ring_rows());
       const std::size_t row = first_row + begin, group = row / kGroup;
-      const auto symbols = round_ring(
-          encoder, layout.tiles ? kTile * kTile : kGroup * layout.length(group), layout.ring_cols(),
-          target.row_range(begin, end), value.row_range(begin, end), !first_pass);
-      if (symbols.empty()) continue;  // the ring may be closed elsewhere than was best
-      if (layout.tiles) {
-        store_tile(layout, encoder.code(), row / kTile * layout.tile_cols() + col / kTile, symbols,
-                   codes);
-      } else {
-        store_stream(layout, encoder.code(), group, col, symbols, codes);
-      }
+      const auto store = [&](const TrellisCode& code, unsigned before,
+                             std::span<const std::uint16_t> symbols) {
+        if (layout.tiles) {
+          store_tile(layout, code, row / kTile * layout.tile_cols() + col / kTile, symbols, codes);
+        } else {
+          store_stream(layout, code, before, group, col, symbols, codes);
+        }
+      };
+      // A ring may be closed elsewhere than was best.
+      encoder.round(layout.tiles ? kTile * kTile : kGroup * layout.length(group),
+                    layout.ring_cols(), target.row_range(begin, end), value.row_range(begin, end),
+                    !first_pass, store);
     }
   };
   if (prepared != nullptr) {
@@ -272,30 +328,37 @@ void decode(const Packed& packed, MatrixView out, ThreadPool& pool) {
   const Bytes& codes = packed.section("codes", layout.code_bytes());
   const StoredRotation rotation(packed);
   const std::string& name = packed.spec.word("code");
-  const TrellisCode& low = trellis_code(name, layout.rates.low);
-  const TrellisCode& high =
-      trellis_code(name, layout.rates.high_cols > 0 ? layout.rates.low + 1 : layout.rates.low);
   if (layout.tiles) {
+    const TrellisCode& code = trellis_code(name, layout.rates.low);
     pool.run(layout.tile_rows() * layout.tile_cols(),
-             [&](std::size_t tile) { decode_tile(layout, low, codes, tile, out); });
+             [&](std::size_t tile) { decode_tile(layout, code, codes, tile, out); });
+  } else {
+    const std::vector<Stage> first = stages(name, layout.rates.bits(0));
+    const std::vector<Stage> last = stages(name, layout.rates.bits(layout.cols - 1));
+    pool.run((layout.rows + kGroup - 1) / kGroup, [&](std::size_t group) {
+      for (std::size_t j = 0; j < layout.cols; ++j) {
+        decode_column(layout, j < layout.rates.high_cols ? first : last, codes, group, j, out);
+      }
+    });
   }
-  const std::size_t groups = layout.tiles ? 0 : (layout.rows + kGroup - 1) / kGroup;
-  pool.run(groups, [&](std::size_t group) {
-    for (std::size_t j = 0; j < layout.cols; ++j) {
-      decode_column(layout, j < layout.rates.high_cols ? high : low, codes, group, j, out);
-    }
-  });
   rotation.undo(out, pool);
 }
 
 void check(const Spec& spec) {
-  if (spec.word("code") == "hyb" && spec.real("bits") > 2) {
+  const double bits = spec.real("bits");
+  const std::string& code = spec.word("code");
+  if (code == "hyb" && bits > 2) {
     fail_usage("spec '{}': code=hyb has two weights a step and at most 2 bits a weight",
                spec.asked());
   }
-  const double bits = spec.real("bits");
-  if (in_tiles(spec) && (bits != std::floor(bits) || spec.integer("sweeps") != 0)) {
-    fail_usage("spec '{}': form=tiles takes whole bits and no sweeps", spec.asked());
+  const bool whole = bits == std::floor(bits), ours = code == "hash" || code == "fast";
+  if (bits > kMostBits && !ours) {
+    fail_usage("spec '{}': only code=hash and code=fast have more than {} bits", spec.asked(),
+               kMostBits);
+  }
+  if (in_tiles(spec) && (!whole || bits > kMostBits || spec.integer("sweeps") != 0)) {
+    fail_usage("spec '{}': form=tiles takes whole bits up to {} and no sweeps", spec.asked(),
+               kMostBits);
   }
 }
 
@@ -311,9 +374,9 @@ Method trellis_method() {
       .name = "trellis",
       .summary = "random Hadamard transform on both sides, columns coded along a trellis",
       .source = "QTIP, arXiv 2406.11235; streams down the columns and the default code are ours",
-      .keys = {real_key("bits", "2", 1, 4,
-                        "bits per weight; a fraction: one more in that share of the columns, in "
-                        "blocks of 64"),
+      .keys = {real_key("bits", "2", 1, 8,
+                        "bits per weight, above 4 the sum of two codes; a fraction: one more in "
+                        "that share of the columns, in blocks of 64"),
                choice_key("code", {"hash", "fast", "1mad", "3inst", "hyb"},
                           "values of the states; hash: ours, for vector registers; fast: the same "
                           "with fewer states; the others are QTIP's"),

@@ -8,9 +8,6 @@
 
 #include "squish/base/error.h"
 #include "squish/base/half.h"
-#include "squish/base/random.h"
-#include "squish/base/threads.h"
-#include "squish/quant/kmeans.h"
 
 namespace squish::quant {
 namespace {
@@ -44,34 +41,6 @@ float three_inst(std::uint32_t x) {
                          from_f16(static_cast<std::uint16_t>(u))));
 }
 
-/// QTIP's HYB: a table of 512 pairs, looked up by a hash of the state, that flips one sign, too.
-/// The table is k-means of Gaussian pairs; QTIP's was another run of the same.
-TrellisCode hyb(unsigned bits) {
-  constexpr std::size_t kPairs = 512, kSamples = std::size_t{1} << 17;
-  constexpr double kDeviation = 0.9682458;
-  const CounterRng rng(0, "trellis hyb");
-  VectorSet set{2, kSamples, 0, {}, AlignedVector<float>(kSamples, 1.0f)};
-  for (std::size_t i = 0; i < 2 * kSamples; ++i) {
-    set.values.push_back(static_cast<float>(rng.normal(i)));
-  }
-  ThreadPool pool(1);
-  Codebook book = kmeans(set, kPairs, 20, 0, "trellis hyb", pool);
-  double squares = 0;
-  for (const float v : book.values) squares += double{v} * v;
-  const double scale = kDeviation / std::sqrt(squares / (2 * kPairs));
-  for (float& v : book.values) v = from_f16(to_f16(static_cast<float>(v * scale)));
-
-  TrellisCode code{bits, kPublishedStateBits, 2, {}};
-  code.values.resize(2 * code.states());
-  for (std::uint32_t x = 0; x < code.states(); ++x) {
-    const HybEntry entry = hyb_entry(x);
-    const float* const pair = book[entry.index];
-    code.values[x] = entry.negate ? -pair[0] : pair[0];
-    code.values[code.states() + x] = pair[1];
-  }
-  return code;
-}
-
 // Found by bench/trellis/search.cc as docs/trellis.md says.
 // clang-format off
 constexpr LinearHashCode kHashCodes[4] = {
@@ -99,16 +68,11 @@ constexpr LinearHashCode kFastCodes[4] = {
 TrellisCode make_code(std::string_view name, unsigned bits) {
   if (name == "1mad") return {bits, kPublishedStateBits, 1, computed(one_mad)};
   if (name == "3inst") return {bits, kPublishedStateBits, 1, computed(three_inst)};
-  if (name == "hyb") return hyb(bits);
+  if (name == "hyb") return hyb_code(bits);
   return linear_hash_code(name, bits).expand(bits);
 }
 
 }  // namespace
-
-HybEntry hyb_entry(std::uint32_t state) {
-  const std::uint32_t hash = state * (state + 1);
-  return {hash >> 6 & 511, (hash >> 15 & 1) != 0};
-}
 
 const LinearHashCode& linear_hash_code(std::string_view name, unsigned bits) {
   if (name == "hash") return kHashCodes[bits - 1];

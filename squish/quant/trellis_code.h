@@ -43,6 +43,7 @@ struct HybEntry {
   bool negate;
 };
 HybEntry hyb_entry(std::uint32_t state);
+TrellisCode hyb_code(unsigned bits);
 
 /// The codes by name:
 /// - "hash": ours, 16 bits of state; "fast": the same with 12 (13 at 4 bits), a tenth of the time;

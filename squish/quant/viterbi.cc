@@ -20,10 +20,11 @@ const ViterbiOps& viterbi_ops() {
 
 namespace {
 
-// Doubled differences of a value and a weight saturate here, in deviations of the weights, and with
-// them the cost of a path beyond the best: such paths are never continued. Less would lose all
-// paths where none has a value for a rare large weight; at 1 bit no value is ever near.
-double largest_difference(unsigned bits) { return bits == 1 ? 4 : 2.5; }
+// Doubled differences of a value and a weight saturate here, in deviations of the weights: what is
+// further off costs no more. Metrics saturate not far beyond that, and where all paths do at once,
+// at a rare large weight that no value is near to, what came before is forgotten. More would round
+// metrics more coarsely, which few bits, whose errors are large, do not feel.
+double largest_difference(unsigned bits) { return bits <= 2 ? 5 : 2.5; }
 
 // Steps on each side of the seam that are coded again, in states' memories: further away the path
 // is the same.
@@ -93,12 +94,17 @@ void ViterbiEncoder::best_path(std::span<const float> x, std::size_t ring, std::
       for (unsigned i = 0; i < code.step && at + i < x.size(); ++i) {
         target[i] = code_.whole(x[at + i]);
       }
-      std::uint16_t* const errors = errors_.data() + t * code_.values_[0].size();
+      const std::size_t count = code_.values_[0].size();
+      std::uint16_t* const errors = errors_.data() + t * count;
+      const bool both = code.step == 2 && at + 1 < x.size();
       if (at < x.size()) {
-        ops.errors(code_.values_[0].data(), code.step == 2 ? code_.values_[1].data() : nullptr,
-                   code_.values_[0].size(), target[0], target[1], static_cast<int>(bits), errors);
+        ops.errors(code_.values_[0].data(), both ? code_.values_[1].data() : nullptr, count,
+                   target[0], target[1], static_cast<int>(bits), errors);
+        for (std::size_t e = 0; e < count && code.step == 2 && !both; ++e) {
+          errors[e] = static_cast<std::uint16_t>(errors[e] >> (1 + bits) << bits);  // one of a pair
+        }
       } else {
-        std::fill_n(errors, code_.values_[0].size(), std::uint16_t{0});
+        std::fill_n(errors, count, std::uint16_t{0});
       }
       step.errors[t] = errors;
       step.back[t] = &back_[q * groups];

@@ -263,9 +263,20 @@ def trellis_tiles(spec, data, rows, cols):
     return flat
 
 
+def trellis_stages(name, bits):
+    """(bits, values by state, gain) of the codes that are added up."""
+    if bits <= 4:
+        return [(bits, trellis_values(name, bits), 1)]
+    first = (bits + 1) // 2
+    wide, narrow = {5: (1.12, 0.138), 6: (1.2, 0.152), 7: (1.22, 0.078), 8: (1.3, 0.078)}[bits]
+    return [(first, trellis_values(name, first), wide),
+            (bits - first, trellis_values(name, bits - first), narrow)]
+
+
 def trellis_columns(spec, data, rows, cols):
     low, blocks = int(float(spec["bits"])), -(-cols // 64)
-    high = int((float(spec["bits"]) - low) * blocks + 0.5)  # blocks with one bit more
+    wanted = (float(spec["bits"]) - low) * cols
+    high = min(range(blocks + 1), key=lambda n: abs(min(64 * n, cols) - wanted))  # one bit more
     rates = [low + (block < high) for block in range(blocks)]
     widths = [min(64, cols - 64 * block) for block in range(blocks)]
     group_bytes = sum(rate * width for rate, width in zip(rates, widths))
@@ -273,18 +284,18 @@ def trellis_columns(spec, data, rows, cols):
     streams = -(-groups * 8 // 384)
     stream_groups = -(-groups // streams)
     flat, before = [[0.0] * cols for _ in range(rows)], 0
-    for block, (bits, width) in enumerate(zip(rates, widths)):
-        code = trellis_values(spec["code"], bits)
-        for column in range(width):
-            symbols = []
-            for group in range(groups):
-                first = group * group_bytes + before + column
-                symbols += codes(bytes(data[first + b * width] for b in range(bits)), bits, 8)
-            for i in range(rows):
-                first = i // 8 // stream_groups * stream_groups * 8
-                ring = symbols[first : first + 8 * stream_groups]
-                flat[i][64 * block + column] = ring_value(bits, ring, i - first, code)
-        before += bits * width
+    for block, (rate, width) in enumerate(zip(rates, widths)):
+        for bits, code, gain in trellis_stages(spec["code"], rate):
+            for column in range(width):
+                symbols = []
+                for group in range(groups):
+                    first = group * group_bytes + before + column
+                    symbols += codes(bytes(data[first + b * width] for b in range(bits)), bits, 8)
+                for i in range(rows):
+                    first = i // 8 // stream_groups * stream_groups * 8
+                    ring = symbols[first : first + 8 * stream_groups]
+                    flat[i][64 * block + column] += gain * ring_value(bits, ring, i - first, code)
+            before += bits * width
     return flat
 
 

@@ -7,6 +7,10 @@
 #include <cstdlib>
 #include <vector>
 
+#include "squish/base/random.h"
+#include "squish/base/threads.h"
+#include "squish/quant/kmeans.h"
+
 namespace squish::quant {
 namespace {
 
@@ -37,6 +41,30 @@ TEST(TrellisCode, HasThePublishedValues) {
   }
   EXPECT_EQ(code.step, 2u);
   EXPECT_EQ(code.values.size(), 2 * code.states());
+}
+
+// Sums of floats differ by instruction set, so now and then a pair's centroid, too.
+TEST(TrellisCode, HasTheHybridTableThatKMeansFinds) {
+  constexpr std::size_t kPairs = 512, kSamples = std::size_t{1} << 17;
+  const CounterRng rng(0, "trellis hyb");
+  VectorSet set{2, kSamples, 0, {}, AlignedVector<float>(kSamples, 1.0f)};
+  for (std::size_t i = 0; i < 2 * kSamples; ++i) {
+    set.values.push_back(static_cast<float>(rng.normal(i)));
+  }
+  ThreadPool pool(2);
+  const Codebook book = kmeans(set, kPairs, 20, 0, "trellis hyb", pool);
+  double squares = 0;
+  for (const float v : book.values) squares += double{v} * v;
+  const double scale = 0.9682458 / std::sqrt(squares / (2 * kPairs));
+  const TrellisCode& code = trellis_code("hyb", 2);
+  double error = 0;
+  for (std::uint32_t s = 0; s < code.states(); ++s) {
+    const HybEntry entry = hyb_entry(s);
+    const float* const pair = book[entry.index];
+    error += std::pow(scale * pair[0] * (entry.negate ? -1 : 1) - code.values[s], 2);
+    error += std::pow(scale * pair[1] - code.values[code.states() + s], 2);
+  }
+  EXPECT_LT(std::sqrt(error / static_cast<double>(2 * code.states())), 0.02);
 }
 
 TEST(TrellisCode, HasValuesOfAboutUnitVariance) {

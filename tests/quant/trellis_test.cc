@@ -14,68 +14,104 @@
 namespace squish::quant {
 namespace {
 
-/// From the comment on the sections alone: rotated weights over the scale. `blocks`: of columns
-/// that have one bit more.
-Matrix values_of(const Packed& packed, std::size_t stream_groups, std::size_t blocks) {
-  const auto low = static_cast<unsigned>(packed.spec.real("bits"));
-  const Bytes& codes = bytes_of(packed, "codes");
-  Matrix values(packed.rows, packed.cols);
-  std::size_t per_group = 0;
-  for (std::size_t j = 0; j < packed.cols; ++j) per_group += low + (j / 64 < blocks ? 1 : 0);
-  const std::size_t groups = codes.size() / per_group;
-  std::size_t before = 0;  // bytes of a group before the block
-  for (std::size_t block = 0; 64 * block < packed.cols; ++block) {
-    const unsigned bits = low + (block < blocks ? 1 : 0);
-    const std::size_t width = std::min<std::size_t>(64, packed.cols - 64 * block);
-    const TrellisCode& code = trellis_code(packed.spec.word("code"), bits);
-    const auto symbol = [&](std::size_t row, std::size_t column) {
+/// The sections as the comment on them says.
+struct Stored {
+  const Packed& packed;
+  std::size_t stream_groups;
+  std::size_t blocks;  ///< of columns that have one bit more
+
+  /// Of a code of `bits` in bytes `before` and up of a column of the block.
+  float value(const char* name, unsigned bits, std::size_t row, std::size_t col,
+              std::size_t before) const {
+    const Bytes& codes = bytes_of(packed, "codes");
+    const std::size_t block = col / 64, width = std::min<std::size_t>(64, packed.cols - 64 * block);
+    const std::size_t groups = codes.size() / group_bytes(packed.cols);
+    const std::size_t first = row / 8 / stream_groups * stream_groups;
+    const std::size_t ring = 8 * std::min(stream_groups, groups - first);
+    const TrellisCode& code = trellis_code(name, bits);
+    std::uint32_t state = 0;
+    for (std::size_t k = 0; bits * k < code.state_bits; ++k) {
+      const std::size_t at = 8 * first + (row / code.step * code.step - 8 * first + k) % ring;
       std::uint32_t word = 0;
       for (std::size_t b = 0; b < bits; ++b) {
-        const std::size_t at = row / 8 * per_group + before + b * width + column;
-        word |= std::to_integer<std::uint32_t>(codes[at]) << (8 * b);
+        const std::size_t byte = at / 8 * group_bytes(packed.cols) + group_bytes(64 * block) +
+                                 (before + b) * width + col % 64;
+        word |= std::to_integer<std::uint32_t>(codes[byte]) << (8 * b);
       }
-      return word >> (bits * (row % 8)) & ((1u << bits) - 1);
-    };
-    for (std::size_t i = 0; i < packed.rows; ++i) {
-      const std::size_t first = i / 8 / stream_groups * stream_groups;
-      const std::size_t ring = 8 * std::min(stream_groups, groups - first);
-      const std::size_t even = i / code.step * code.step;
-      for (std::size_t column = 0; column < width; ++column) {
-        std::uint32_t state = 0;
-        for (std::size_t k = 0; bits * k < code.state_bits; ++k) {
-          state |= symbol(8 * first + (even - 8 * first + k) % ring, column) << (bits * k);
-        }
-        state &= static_cast<std::uint32_t>(code.states() - 1);
-        values(i, 64 * block + column) = code.values[(i % code.step << code.state_bits) + state];
-      }
+      state |= (word >> (bits * (at % 8)) & ((1u << bits) - 1)) << (bits * k);
     }
-    before += bits * width;
+    state &= static_cast<std::uint32_t>(code.states() - 1);
+    return code.values[(row % code.step << code.state_bits) + state];
   }
-  return values;
+  unsigned bits(std::size_t col) const {
+    return static_cast<unsigned>(packed.spec.real("bits")) + (col / 64 < blocks ? 1 : 0);
+  }
+  std::size_t group_bytes(std::size_t cols) const {
+    std::size_t bytes = 0;
+    for (std::size_t j = 0; j < cols; ++j) bytes += bits(j);
+    return bytes;
+  }
+};
+
+/// What was coded: the decoded matrix, rotated again, over the scale.
+Matrix rotated_again(const Packed& packed) {
+  Matrix rotated(packed.rows, packed.cols);
+  float scale = 0;
+  std::memcpy(&scale, bytes_of(packed, "scale").data(), 4);
+  ThreadPool pool(1);
+  rotate(decode(packed), scale, bytes_of(packed, "signs_in"), bytes_of(packed, "signs_out"),
+         rotated, pool);
+  return rotated;
 }
 
 TEST(Trellis, StoresWhatItsCommentSays) {
-  for (const auto& [spec, blocks] :
-       std::vector<std::pair<const char*, std::size_t>>{{"trellis", 0},
-                                                        {"trellis:bits=1,code=fast", 0},
-                                                        {"trellis:bits=3,code=fast", 0},
-                                                        {"trellis:bits=4,code=fast", 0},
-                                                        {"trellis:bits=2,code=hyb", 0},
-                                                        {"trellis:bits=2.25,code=fast", 1},
-                                                        {"trellis:bits=3.67,code=fast", 2}}) {
-    const Matrix w = gaussian(75, 130, 1);
-    const Packed packed = encode(w, spec);
-    const Matrix values = values_of(packed, 10, blocks);
-    // Rotations keep lengths and inner products are those of the decoded matrix.
-    double squares = 0, decoded_squares = 0;
-    const Matrix decoded = decode(packed);
-    float scale = 0;
-    std::memcpy(&scale, bytes_of(packed, "scale").data(), 4);
-    for (std::size_t i = 0; i < values.size(); ++i) {
-      squares += std::pow(double{values.data()[i]} * scale, 2);
-      decoded_squares += std::pow(double{decoded.data()[i]}, 2);
+  struct Case {
+    const char *keys, *code;
+    std::size_t rows, cols, stream_groups, blocks;
+  };
+  for (const Case& c : std::vector<Case>{{"bits=2", "hash", 75, 130, 10, 0},
+                                         {"bits=2", "fast", 400, 7, 25, 0},
+                                         {"bits=2", "fast", 777, 7, 33, 0},
+                                         {"bits=1", "fast", 75, 130, 10, 0},
+                                         {"bits=3", "fast", 75, 130, 10, 0},
+                                         {"bits=4", "fast", 75, 130, 10, 0},
+                                         {"bits=2", "hyb", 75, 130, 10, 0},
+                                         {"bits=2.25", "fast", 75, 130, 10, 1},
+                                         {"bits=3.9", "fast", 75, 130, 10, 2},
+                                         {"bits=3.999", "fast", 75, 130, 10, 3}}) {
+    const std::string spec = std::string("trellis:") + c.keys + ",code=" + c.code;
+    const Packed packed = encode(gaussian(c.rows, c.cols, 1), spec);
+    const Stored stored{packed, c.stream_groups, c.blocks};
+    const Matrix values = rotated_again(packed);
+    for (std::size_t i = 0; i < c.rows; ++i) {
+      for (std::size_t j = 0; j < c.cols; ++j) {
+        ASSERT_NEAR(values(i, j), stored.value(c.code, stored.bits(j), i, j, 0), 1e-4)
+            << spec << ", row " << i << ", column " << j;
+      }
     }
-    EXPECT_NEAR(squares / decoded_squares, 1, 1e-4) << spec;
+  }
+}
+
+TEST(Trellis, StoresTheSumOfTwoCodesAboveFourBits) {
+  struct Case {
+    const char* bits;
+    unsigned first;
+    double wide, narrow;
+  };
+  for (const Case& c : {Case{"5", 3, 1.12, 0.138}, Case{"6", 3, 1.2, 0.152},
+                        Case{"7", 4, 1.22, 0.078}, Case{"8", 4, 1.3, 0.078}}) {
+    const Packed packed =
+        encode(gaussian(70, 75, 1), std::string("trellis:code=fast,bits=") + c.bits);
+    const Stored stored{packed, 9, 0};
+    const Matrix values = rotated_again(packed);
+    for (std::size_t i = 0; i < 70; ++i) {
+      for (std::size_t j = 0; j < 75; ++j) {
+        const double sum =
+            c.wide * stored.value("fast", c.first, i, j, 0) +
+            c.narrow * stored.value("fast", stored.bits(j) - c.first, i, j, c.first);
+        ASSERT_NEAR(values(i, j), sum, 1e-4) << c.bits << " bits, row " << i << ", column " << j;
+      }
+    }
   }
 }
 
@@ -91,6 +127,8 @@ TEST(Trellis, TakesExactlyItsBitsAndTheSigns) {
   check("trellis:code=fast", 57, 9, 2 * 64 * 9);  // whole groups
   check("trellis:code=fast,bits=2.5", 64, 200, 2 * 64 * 200 + 64 * 128);
   check("trellis:code=fast,bits=2.1", 64, 200, 2 * 64 * 200);
+  check("trellis:code=fast,bits=2.9", 64, 200, 2 * 64 * 200 + 64 * 192);
+  check("trellis:code=fast,bits=5", 64, 200, 5 * 64 * 200);
   check("trellis:bits=1", 3, 9, 1 * 64 * 9);  // a ring holds four states
 }
 
@@ -111,7 +149,7 @@ TEST(Trellis, LosesLessForEachFractionOfABit) {
   const Matrix w = gaussian(64, 256, 1);
   const InputMoments moments = correlated(256);
   double last = 1;
-  for (const char* bits : {"2", "2.25", "2.5", "2.75", "3"}) {
+  for (const char* bits : {"2", "2.25", "2.5", "2.75", "3", "4", "4.5", "5", "6", "7", "8"}) {
     const double now =
         loss(w, encode(w, std::string("trellis:code=fast,bits=") + bits, moments), moments);
     EXPECT_LT(now, 0.95 * last) << bits;
@@ -201,9 +239,22 @@ TEST(Trellis, RefusesMomentsThatWerePreparedForAnotherSpec) {
   expect_refusal("trellis:code=fast", "quip");
 }
 
-TEST(Trellis, RefusesTheHybridCodeAboveTwoBits) {
-  EXPECT_THAT([] { Spec::parse("trellis:code=hyb,bits=3"); },
-              testing::ThrowsMessage<UsageError>(testing::HasSubstr("at most 2 bits")));
+TEST(Trellis, RefusesWhatItsCodesDoNotHave) {
+  const auto expect_refusal = [](const char* spec, const char* sentence) {
+    EXPECT_THAT([&] { Spec::parse(spec); },
+                testing::ThrowsMessage<UsageError>(testing::HasSubstr(sentence)));
+  };
+  expect_refusal("trellis:code=hyb,bits=3", "at most 2 bits");
+  expect_refusal("trellis:code=3inst,bits=4.5", "only code=hash and code=fast");
+  expect_refusal("trellis:form=tiles,bits=5", "whole bits up to 4");
+}
+
+// Each bit is worth 6 dB less what the codes are short of the limit.
+TEST(Trellis, GainsFromTheSecondCode) {
+  const Matrix w = gaussian(256, 256, 1);
+  EXPECT_GT(snr(w, decode(encode(w, "trellis:code=fast,bits=5"))), 28.4);
+  EXPECT_GT(snr(w, decode(encode(w, "trellis:code=fast,bits=6"))), 34.0);
+  EXPECT_GT(snr(w, decode(encode(w, "trellis:code=fast,bits=8"))), 45.8);
 }
 
 }  // namespace

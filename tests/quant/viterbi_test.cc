@@ -135,10 +135,30 @@ TEST(Viterbi, TakesTheShortestRingsAndWildWeights) {
   EXPECT_NEAR(code.values[trellis_state(code, one, 0)], 1, 0.05);  // metrics are whole
 }
 
+// Where every path saturates at such a weight, what came before is lost.
+TEST(Viterbi, CodesTheRestAsWellBesideAWeightThatNoValueIsNear) {
+  for (const char* name : {"fast", "hash"}) {
+    for (const unsigned bits : {1u, 2u, 3u, 4u}) {
+      const TrellisCode& code = trellis_code(name, bits);
+      const std::vector<float> x = gaussian_row(256, bits);
+      std::vector<float> wild = x;
+      wild[100] = 5;
+      const auto rest = [&](std::span<const float> weights) {
+        const auto symbols = encode(code, weights, 256);
+        const double own = weights[100] - trellis_value(code, symbols, 100);
+        return squared_error(code, weights, symbols) - own * own;
+      };
+      // The weights beside it give way to it.
+      EXPECT_LT(rest(wild), rest(x) + (bits < 3 ? 4 : 1)) << name << ", " << bits << " bits";
+    }
+  }
+}
+
 TEST(Viterbi, GivesTheSameOnEveryInstructionSet) {
   for (const unsigned bits : {1u, 2u, 3u, 4u}) {
     const TrellisCode code = random_code(bits, 13);
-    const std::vector<float> x = gaussian_row(200, bits);
+    std::vector<float> x = gaussian_row(200, bits);
+    x[60] = 5;
     const auto best = encode(code, x, 200);
     for (const Isa isa : available_isas()) {
       set_isa(isa);
