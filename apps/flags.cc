@@ -46,7 +46,7 @@ void Machine::add_flags(CLI::App& command) {
   command.add_option("--threads", threads, "Threads; 0: one per core")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
-  command.add_option("--isa", isa, "Instruction set: auto, scalar, avx2 or avx512")
+  command.add_option("--isa", isa, "Instruction set: auto, scalar, avx2, avx512 or avx512vbmi")
       ->capture_default_str();
 }
 

@@ -15,7 +15,7 @@ for file in "${sources[@]}"; do
 done
 
 # A folder of squish/ may include only itself and the folders before it (ARCHITECTURE.md).
-order=(base linalg quant io model compress evaluate report)
+order=(base linalg quant kernels io model compress evaluate report)
 for i in "${!order[@]}"; do
   for later in "${order[@]:i+1}"; do
     if found=$(grep -rln "#include \"squish/$later/" "squish/${order[i]}"); then

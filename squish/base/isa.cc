@@ -8,6 +8,8 @@
 namespace squish {
 namespace {
 
+constexpr Isa kAll[] = {Isa::scalar, Isa::avx2, Isa::avx512, Isa::avx512vbmi};
+
 bool has(Isa isa) {
   switch (isa) {
     case Isa::scalar:
@@ -19,6 +21,9 @@ bool has(Isa isa) {
       return has(Isa::avx2) && __builtin_cpu_supports("avx512f") &&
              __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
              __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+    case Isa::avx512vbmi:
+      return has(Isa::avx512) && __builtin_cpu_supports("avx512vbmi") &&
+             __builtin_cpu_supports("gfni");
   }
   return false;
 }
@@ -41,7 +46,7 @@ std::atomic<Isa>& current() {
 
 std::vector<Isa> available_isas() {
   std::vector<Isa> list;
-  for (const Isa isa : {Isa::scalar, Isa::avx2, Isa::avx512}) {
+  for (const Isa isa : kAll) {
     if (has(isa)) list.push_back(isa);
   }
   return list;
@@ -56,6 +61,8 @@ void set_isa(Isa isa) {
 
 std::string_view to_string(Isa isa) {
   switch (isa) {
+    case Isa::avx512vbmi:
+      return "avx512vbmi";
     case Isa::avx512:
       return "avx512";
     case Isa::avx2:
@@ -66,14 +73,16 @@ std::string_view to_string(Isa isa) {
 }
 
 Isa parse_isa(std::string_view name) {
-  for (const Isa isa : {Isa::scalar, Isa::avx2, Isa::avx512}) {
+  for (const Isa isa : kAll) {
     if (name == to_string(isa)) return isa;
   }
-  fail_usage("instruction set '{}': expected scalar, avx2 or avx512", name);
+  fail_usage("instruction set '{}': expected scalar, avx2, avx512 or avx512vbmi", name);
 }
 
 std::string_view backend_name() {
   switch (active_isa()) {
+    case Isa::avx512vbmi:
+      return "cpp-avx512vbmi";
     case Isa::avx512:
       return "cpp-avx512";
     case Isa::avx2:

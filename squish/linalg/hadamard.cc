@@ -219,6 +219,47 @@ void Hadamard::transform_columns(MatrixView w, std::span<const float> signs, boo
   });
 }
 
+void Hadamard::transform_one(std::span<float> x, bool inverse) const {
+  thread_local AlignedVector<float> strip, scratch;
+  const HadamardOps& ops = hadamard_ops();
+  if (blocks_.back() % kStripLanes != 0) {  // the other vectors of the strip are of no use
+    strip.resize(size_ * kStripLanes);
+    for (std::size_t i = 0; i < size_; ++i) strip[i * kStripLanes] = x[i];
+    transform(strip, scratch, inverse);
+    for (std::size_t i = 0; i < size_; ++i) x[i] = strip[i * kStripLanes];
+    return;
+  }
+  // Runs of 16 elements are transformed within, then take the place of 16 vectors' elements.
+  strip.resize(size_);
+  std::ranges::copy(x, strip.begin());
+  ops.butterflies_within(strip.data(), size_);
+  float* at = strip.data();
+  for (const std::size_t block : blocks_) {
+    ops.butterflies(at, block / kStripLanes);
+    at += block;
+  }
+  if (factor_ == 1) {
+    std::ranges::copy(strip, x.begin());
+    return;
+  }
+  scratch.resize(size_);
+  ops.mix(inverse ? matrix_.data() : transposed_.data(), factor_, strip.data(),
+          blocks_[0] / kStripLanes, scratch.data());
+  std::ranges::copy(scratch, x.begin());
+}
+
+void Hadamard::rotate(std::span<float> x, std::span<const float> factors) const {
+  assert(x.size() == size_ && factors.size() == size_);
+  for (std::size_t i = 0; i < size_; ++i) x[i] *= factors[i];
+  transform_one(x, false);
+}
+
+void Hadamard::unrotate(std::span<float> x, std::span<const float> factors) const {
+  assert(x.size() == size_ && factors.size() == size_);
+  transform_one(x, true);
+  for (std::size_t i = 0; i < size_; ++i) x[i] *= factors[i];
+}
+
 void Hadamard::rotate_rows(MatrixView w, std::span<const float> signs, ThreadPool& pool) const {
   transform_rows(w, signs, false, pool);
 }

@@ -42,10 +42,16 @@ class Hadamard {
   void rotate_columns(MatrixView w, std::span<const float> signs, ThreadPool& pool) const;
   void unrotate_columns(MatrixView w, std::span<const float> signs, ThreadPool& pool) const;
 
- private:
   /// signs / sqrt(order of the block): the loops need not scale.
   std::vector<float> factors(std::span<const float> signs) const;
+  /// The same for one vector of n elements, factors(signs) made once: x <- x diag(signs) U, and
+  /// x <- x U' diag(signs).
+  void rotate(std::span<float> x, std::span<const float> factors) const;
+  void unrotate(std::span<float> x, std::span<const float> factors) const;
+
+ private:
   void transform(AlignedVector<float>& strip, AlignedVector<float>& scratch, bool inverse) const;
+  void transform_one(std::span<float> x, bool inverse) const;
   void transform_rows(MatrixView w, std::span<const float> signs, bool inverse,
                       ThreadPool& pool) const;
   void transform_columns(MatrixView w, std::span<const float> signs, bool inverse,

@@ -1,5 +1,7 @@
 #include "squish/linalg/hadamard.isa.h"
 
+#include <cstdint>
+
 namespace squish::linalg::SQUISH_ISA_NAMESPACE {
 namespace {
 
@@ -41,6 +43,28 @@ void butterflies(float* strip, std::size_t length) {
   std::size_t h = 1;
   for (; 4 * h <= length; h *= 4) radix4(strip, length, h);
   if (h < length) radix2(strip, length);
+}
+
+typedef float Run __attribute__((vector_size(4 * kLanes), may_alias));
+typedef std::int32_t Index __attribute__((vector_size(4 * kLanes)));
+
+// Lanes whose number has bit H become the difference to their partner, the others the sum.
+template <int H>
+void level(Run& v) {
+  constexpr Index kLane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  const Run partner = __builtin_shuffle(v, kLane ^ H);
+  const Run signs = (kLane & H) != 0 ? Run{} - 1 : Run{} + 1;
+  v = signs * v + partner;
+}
+
+void butterflies_within(float* x, std::size_t n) {
+  for (std::size_t i = 0; i < n; i += kLanes) {
+    Run* const run = reinterpret_cast<Run*>(x + i);
+    level<1>(*run);
+    level<2>(*run);
+    level<4>(*run);
+    level<8>(*run);
+  }
 }
 
 void mix(const float* matrix, std::size_t order, const float* in, std::size_t run, float* out) {
@@ -96,6 +120,6 @@ void store_rows(const float* strip, std::size_t n, std::size_t lanes, const floa
 }  // namespace
 
 extern const HadamardOps kHadamardOps;
-const HadamardOps kHadamardOps = {butterflies, mix, load_rows, store_rows};
+const HadamardOps kHadamardOps = {butterflies, butterflies_within, mix, load_rows, store_rows};
 
 }  // namespace squish::linalg::SQUISH_ISA_NAMESPACE

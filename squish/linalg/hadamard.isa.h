@@ -11,6 +11,8 @@ struct HadamardOps {
   /// Multiplies `length` elements of each vector by the Sylvester matrix of that order (a power of
   /// two), unscaled, in place.
   void (*butterflies)(float* strip, std::size_t length);
+  /// Multiplies each run of kStripLanes of the `n` elements by the Sylvester matrix of that order.
+  void (*butterflies_within)(float* x, std::size_t n);
   /// out = (M (x) I) in: run r of out, of `run` elements, is the sum of M[r][k] * run k of in.
   /// M is order x order, row-major; order is a multiple of 4.
   void (*mix)(const float* matrix, std::size_t order, const float* in, std::size_t run, float* out);

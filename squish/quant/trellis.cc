@@ -16,7 +16,7 @@
 //              where that is a fraction, it is rounded up in the first blocks (whose errors no
 //              column before them makes up for), as many as come closest in columns, and down in
 //              the rest. Above 4 bits the sum of two codes: ceil(K / 2) bytes of the first, then
-//              those of the second, for what the first leaves (kGains).
+//              those of the second, for what the first leaves (trellis_stages()).
 //   signs_in, signs_out   squish/quant/incoherence.h
 //   scale      one f32
 // A stream is a ring: the state of a row is the L bits from its symbol on, lowest first, then those
@@ -39,98 +39,18 @@
 #include "squish/quant/incoherence.h"
 #include "squish/quant/registry.h"
 #include "squish/quant/trellis_code.h"
+#include "squish/quant/trellis_layout.h"
 #include "squish/quant/viterbi.h"
 
 namespace squish::quant {
 namespace {
 
-constexpr std::size_t kGroup = 8, kBlock = 64, kTile = 16;
-constexpr std::size_t kLongestStream = 384;  // rows
-constexpr unsigned kMostBits = 4;            // of one code
-
-/// What the spec asks for, for a matrix of n columns: `low` bits a weight, and one more in the
-/// first `high_cols`, which are whole blocks.
-struct Rates {
-  unsigned low;
-  std::size_t high_cols = 0;
-
-  Rates(const Spec& spec, std::size_t cols) {
-    const double bits = spec.real("bits");
-    low = static_cast<unsigned>(bits);
-    const double wanted = (bits - low) * static_cast<double>(cols);
-    const auto off = [&](std::size_t n) { return std::abs(static_cast<double>(n) - wanted); };
-    for (std::size_t n = kBlock; n < cols + kBlock; n += kBlock) {
-      if (off(std::min(n, cols)) < off(high_cols)) high_cols = std::min(n, cols);
-    }
-  }
-  unsigned bits(std::size_t col) const { return low + (col < high_cols ? 1 : 0); }
-};
-
-/// One code of those whose sum gives a weight its bits.
-struct Stage {
-  const TrellisCode& code;
-  float gain;
-};
-
-/// Gains of the two codes that have 5 to 8 bits together, to a few hundredths of a dB the best on
-/// Gaussian weights. The first gives up density for reach: no second code, a tenth as wide, makes
-/// up for a weight that is beyond all values of the first.
-constexpr float kGains[][2] = {{1.12f, 0.138f}, {1.2f, 0.152f}, {1.22f, 0.078f}, {1.3f, 0.078f}};
-
-std::vector<Stage> stages(const std::string& code, unsigned bits) {
-  if (bits <= kMostBits) return {{trellis_code(code, bits), 1}};
-  const unsigned first = (bits + 1) / 2;
-  const auto& [wide, narrow] = kGains[bits - kMostBits - 1];
-  return {{trellis_code(code, first), wide}, {trellis_code(code, bits - first), narrow}};
-}
+using Layout = TrellisLayout;
+using Stage = TrellisStage;
+constexpr std::size_t kGroup = TrellisLayout::kGroup, kTile = TrellisLayout::kTile;
 
 bool in_tiles(const Spec& spec) { return spec.word("form") == "tiles"; }
 std::size_t feedback_block(const Spec& spec) { return in_tiles(spec) ? kTile : 1; }
-
-struct Layout {
-  Rates rates;
-  bool tiles;
-  std::size_t rows, cols, groups = 0, stream_groups = 0;
-
-  Layout(const Spec& spec, std::size_t r, std::size_t c)
-      : rates(spec, c), tiles(in_tiles(spec)), rows(r), cols(c) {
-    if (tiles) return;
-    std::size_t least = 0;
-    for (const std::size_t j : {std::size_t{0}, cols - 1}) {
-      for (const Stage& stage : stages(spec.word("code"), rates.bits(j))) {
-        const std::size_t group_bits = kGroup * stage.code.bits;
-        least = std::max(least, (4 * stage.code.state_bits + group_bits - 1) / group_bits);
-      }
-    }
-    groups = std::max(least, (rows + kGroup - 1) / kGroup);
-    const std::size_t streams = (groups * kGroup + kLongestStream - 1) / kLongestStream;
-    stream_groups = (groups + streams - 1) / streams;
-    // The last stream may be too short for that, too.
-    const std::size_t last = groups % stream_groups;
-    if (last != 0 && last < least) groups += least - last;
-  }
-  std::size_t group_bytes() const { return cols * rates.low + rates.high_cols; }
-  std::size_t code_bytes() const {
-    return tiles ? tile_rows() * tile_cols() * tile_bytes() : groups * group_bytes();
-  }
-  std::size_t tile_rows() const { return (rows + kTile - 1) / kTile; }
-  std::size_t tile_cols() const { return (cols + kTile - 1) / kTile; }
-  std::size_t tile_bytes() const { return kTile * kTile * rates.low / 8; }
-  /// Of a ring of weights.
-  std::size_t ring_rows() const { return tiles ? kTile : kGroup * stream_groups; }
-  std::size_t ring_cols() const { return tiles ? kTile : 1; }
-  /// Of the lowest byte of column j in a group; the next is `block_width(j)` further.
-  std::size_t address(std::size_t group, std::size_t j) const {
-    const std::size_t block = j / kBlock * kBlock;
-    return group * group_bytes() + block * rates.low + std::min(block, rates.high_cols) +
-           j % kBlock;
-  }
-  std::size_t block_width(std::size_t j) const {
-    return std::min(kBlock, cols - j / kBlock * kBlock);
-  }
-  /// Groups of the stream that begins with `first`.
-  std::size_t length(std::size_t first) const { return std::min(stream_groups, groups - first); }
-};
 
 /// For columns of one rate.
 class Encoder {
@@ -269,9 +189,9 @@ Packed encode(ConstMatrixView weights, const Spec& spec, const EncodeContext& co
   rotate(weights, scale, signs_in, signs_out, rotated, pool);
 
   const std::string& name = spec.word("code");
-  Encoder low(stages(name, layout.rates.low));
+  Encoder low(trellis_stages(name, layout.rates.low));
   std::optional<Encoder> high;
-  if (layout.rates.high_cols > 0) high.emplace(stages(name, layout.rates.low + 1));
+  if (layout.rates.high_cols > 0) high.emplace(trellis_stages(name, layout.rates.low + 1));
   Bytes codes(layout.code_bytes());
   bool first_pass = true;
   BlockRounding rounding;
@@ -333,8 +253,8 @@ void decode(const Packed& packed, MatrixView out, ThreadPool& pool) {
     pool.run(layout.tile_rows() * layout.tile_cols(),
              [&](std::size_t tile) { decode_tile(layout, code, codes, tile, out); });
   } else {
-    const std::vector<Stage> first = stages(name, layout.rates.bits(0));
-    const std::vector<Stage> last = stages(name, layout.rates.bits(layout.cols - 1));
+    const std::vector<Stage> first = trellis_stages(name, layout.rates.bits(0));
+    const std::vector<Stage> last = trellis_stages(name, layout.rates.bits(layout.cols - 1));
     pool.run((layout.rows + kGroup - 1) / kGroup, [&](std::size_t group) {
       for (std::size_t j = 0; j < layout.cols; ++j) {
         decode_column(layout, j < layout.rates.high_cols ? first : last, codes, group, j, out);
@@ -352,18 +272,18 @@ void check(const Spec& spec) {
                spec.asked());
   }
   const bool whole = bits == std::floor(bits), ours = code == "hash" || code == "fast";
-  if (bits > kMostBits && !ours) {
+  if (bits > kMostTrellisBits && !ours) {
     fail_usage("spec '{}': only code=hash and code=fast have more than {} bits", spec.asked(),
-               kMostBits);
+               kMostTrellisBits);
   }
-  if (in_tiles(spec) && (!whole || bits > kMostBits || spec.integer("sweeps") != 0)) {
+  if (in_tiles(spec) && (!whole || bits > kMostTrellisBits || spec.integer("sweeps") != 0)) {
     fail_usage("spec '{}': form=tiles takes whole bits up to {} and no sweeps", spec.asked(),
-               kMostBits);
+               kMostTrellisBits);
   }
 }
 
 double nominal_bpw(const Spec& spec, std::size_t /*rows*/, std::size_t cols) {
-  const Rates rates(spec, cols);
+  const TrellisRates rates(spec, cols);
   return rates.low + static_cast<double>(rates.high_cols) / static_cast<double>(cols);
 }
 

@@ -6,8 +6,8 @@
 namespace squish::quant {
 namespace {
 
-// Pairs of halves, the first in the higher bits: squish/quant/kmeans.h on 2^17 pairs of CounterRng(0,
-// "trellis hyb"), to RMS 0.9682458. Made again by tests/quant/trellis_code_test.cc.
+// Pairs of halves, the first in the higher bits: squish/quant/kmeans.h on 2^17 pairs of
+// CounterRng(0, "trellis hyb"), to RMS 0.9682458. Made again by tests/quant/trellis_code_test.cc.
 // clang-format off
 constexpr std::uint32_t kPairs[512] = {
     0x3896ba06, 0xb44e4087, 0xbc6ababb, 0x34283d53, 0xad98bee1, 0x3639aaba, 0xbb613bd9, 0xb1fcb1d2,

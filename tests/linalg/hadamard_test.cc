@@ -211,5 +211,31 @@ INSTANTIATE_TEST_SUITE_P(, HadamardSize,
                                          3072, 4096, 4864, 5632, 8192, 8960, 10920, 11008, 13696,
                                          13824, 14336, 17408, 18944));
 
+TEST(Hadamard, RotatesOneVectorAsItRotatesRows) {
+  ThreadPool pool(1);
+  const CounterRng rng(1, "vector");
+  const Isa before = active_isa();
+  for (const Isa isa : available_isas()) {
+    set_isa(isa);
+    for (const std::size_t n : {1u, 7u, 48u, 64u, 192u, 576u, 896u, 1536u, 1664u, 4864u, 13696u}) {
+      const Hadamard hadamard(n);
+      Matrix rows(1, n);
+      std::vector<float> signs(n);
+      for (std::size_t i = 0; i < n; ++i) {
+        rows(0, i) = static_cast<float>(rng.normal(i));
+        signs[i] = rng.bits(n + i) & 1 ? 1.0f : -1.0f;
+      }
+      std::vector<float> x(rows.data(), rows.data() + n);
+      const std::vector<float> factors = hadamard.factors(signs), first = x;
+      hadamard.rotate_rows(rows, signs, pool);
+      hadamard.rotate(x, factors);
+      for (std::size_t i = 0; i < n; ++i) ASSERT_NEAR(x[i], rows(0, i), 2e-5) << n;
+      hadamard.unrotate(x, factors);
+      for (std::size_t i = 0; i < n; ++i) ASSERT_NEAR(x[i], first[i], 2e-5) << n;
+    }
+  }
+  set_isa(before);
+}
+
 }  // namespace
 }  // namespace squish::linalg

@@ -106,9 +106,8 @@ TEST(Trellis, StoresTheSumOfTwoCodesAboveFourBits) {
     const Matrix values = rotated_again(packed);
     for (std::size_t i = 0; i < 70; ++i) {
       for (std::size_t j = 0; j < 75; ++j) {
-        const double sum =
-            c.wide * stored.value("fast", c.first, i, j, 0) +
-            c.narrow * stored.value("fast", stored.bits(j) - c.first, i, j, c.first);
+        const double sum = c.wide * stored.value("fast", c.first, i, j, 0) +
+                           c.narrow * stored.value("fast", stored.bits(j) - c.first, i, j, c.first);
         ASSERT_NEAR(values(i, j), sum, 1e-4) << c.bits << " bits, row " << i << ", column " << j;
       }
     }

@@ -1,0 +1,117 @@
+#include "squish/kernels/kernel.h"
+
+#include <algorithm>
+#include <cassert>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "squish/kernels/methods.h"
+
+namespace squish::kernels {
+namespace {
+
+// Weights of a run of rows that a thread takes at a time: a few microseconds.
+constexpr std::size_t kRunWeights = 96 * 1024;
+
+struct Run {
+  const Product* product;
+  std::size_t input, tables, begin, end;
+};
+
+/// Buffers that are kept from token to token.
+struct Scratch {
+  std::vector<const InputForm*> forms;
+  std::vector<Input> inputs;
+  std::vector<Bytes> tables;
+  std::vector<Run> runs;
+};
+
+}  // namespace
+
+bool InputForm::operator==(const InputForm& other) const {
+  if (cols != other.cols || scale_by_block != other.scale_by_block) return false;
+  if (rotation == nullptr || other.rotation == nullptr) return rotation == other.rotation;
+  return rotation == other.rotation || rotation->factors == other.rotation->factors;
+}
+
+Rotation::Rotation(std::span<const std::byte> signs, std::size_t n, float scale) : hadamard(n) {
+  std::vector<float> diagonal(n);
+  for (std::size_t i = 0; i < n; ++i) {
+    const bool minus = (std::to_integer<unsigned>(signs[i / 8]) >> (i % 8) & 1) != 0;
+    diagonal[i] = minus ? -scale : scale;
+  }
+  factors = hadamard.factors(diagonal);
+}
+
+void make_input(const InputForm& form, std::span<const float> x, Input& out) {
+  assert(x.size() == form.cols);
+  const std::size_t blocks = (form.cols + kBlock - 1) / kBlock;
+  out.x.resize(blocks * kBlock);
+  out.q.resize(out.x.size());
+  out.scale.resize(blocks);
+  out.sum.resize(blocks);
+  std::ranges::copy(x, out.x.begin());
+  std::fill(out.x.begin() + static_cast<std::ptrdiff_t>(form.cols), out.x.end(), 0.0f);
+  if (form.rotation != nullptr) {
+    form.rotation->hadamard.rotate(std::span(out.x).first(form.cols), form.rotation->factors);
+  }
+  const auto largest = [](std::span<const float> v) {
+    float m = 0;
+    for (const float e : v) m = std::max(m, std::abs(e));
+    return m;
+  };
+  const float all = form.scale_by_block ? 0 : largest(out.x);
+  for (std::size_t b = 0; b < blocks; ++b) {
+    const std::span<const float> block = std::span(out.x).subspan(b * kBlock, kBlock);
+    out.scale[b] = (form.scale_by_block ? largest(block) : all) / 127;
+    const float inverse = out.scale[b] > 0 ? 1 / out.scale[b] : 0;
+    out.sum[b] = 0;
+    for (std::size_t i = 0; i < kBlock; ++i) {
+      const auto q = static_cast<std::int8_t>(std::lrint(block[i] * inverse));
+      out.q[b * kBlock + i] = q;
+      out.sum[b] += q;
+    }
+  }
+}
+
+std::unique_ptr<const Kernel> make_kernel(std::shared_ptr<const quant::Packed> packed) {
+  const std::string& method = packed->spec.method();
+  if (method == "trellis") return trellis_kernel(std::move(packed));
+  return nullptr;
+}
+
+void multiply(std::span<const Product> products, std::span<const float> x, ThreadPool& pool) {
+  thread_local Scratch kept;
+  Scratch& scratch = kept;  // the caller's, in all threads
+  scratch.forms.clear();
+  scratch.runs.clear();
+  scratch.tables.resize(std::max(scratch.tables.size(), products.size()));
+  for (std::size_t p = 0; p < products.size(); ++p) {
+    const Kernel& kernel = *products[p].kernel;
+    assert(products[p].y.size() == kernel.rows());
+    auto form = std::ranges::find_if(scratch.forms, [&](auto* f) { return *f == kernel.form(); });
+    if (form == scratch.forms.end()) {
+      scratch.forms.push_back(&kernel.form());
+      form = scratch.forms.end() - 1;
+      const auto at = scratch.forms.size() - 1;
+      if (scratch.inputs.size() <= at) scratch.inputs.emplace_back();
+      make_input(kernel.form(), x, scratch.inputs[at]);
+    }
+    const auto input = static_cast<std::size_t>(form - scratch.forms.begin());
+    kernel.tabulate(scratch.inputs[input], scratch.tables[p]);
+    const std::size_t step = kernel.row_step();
+    const std::size_t run = std::max(step, kRunWeights / kernel.form().cols / step * step);
+    for (std::size_t begin = 0; begin < kernel.rows(); begin += run) {
+      scratch.runs.push_back({&products[p], input, p, begin, std::min(kernel.rows(), begin + run)});
+    }
+  }
+  pool.run(scratch.runs.size(), [&](std::size_t i) {
+    const Run& run = scratch.runs[i];
+    run.product->kernel->multiply(scratch.inputs[run.input], scratch.tables[run.tables], run.begin,
+                                  run.end, run.product->y.data());
+  });
+  pool.run(products.size(), [&](std::size_t p) { products[p].kernel->finish(products[p].y); });
+}
+
+}  // namespace squish::kernels

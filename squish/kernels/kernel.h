@@ -1,0 +1,92 @@
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "squish/base/buffer.h"
+#include "squish/base/threads.h"
+#include "squish/linalg/hadamard.h"
+#include "squish/quant/quantizer.h"
+
+/// y = What x for one token, straight from a method's stored bytes: What is never formed. Products
+/// are of integers: the input is rounded to 8 bits first, once for all matrices that share it.
+namespace squish::kernels {
+
+/// Elements of an input that are read together; inputs are padded with zeros to whole blocks.
+inline constexpr std::size_t kBlock = 64;
+
+/// A random Hadamard transform of vectors (squish/quant/incoherence.h), ready for use.
+struct Rotation {
+  linalg::Hadamard hadamard;
+  std::vector<float> factors;  ///< of its diagonal, hadamard.factors()
+
+  /// `scale` times the transform with these signs.
+  Rotation(std::span<const std::byte> signs, std::size_t n, float scale = 1);
+};
+
+/// What an input becomes before it is multiplied.
+struct InputForm {
+  std::size_t cols = 0;
+  std::shared_ptr<const Rotation> rotation = nullptr;  ///< null: none
+  /// Whether each block has a scale of its own; else there is one for all, which rotated inputs can
+  /// bear.
+  bool scale_by_block = false;
+
+  bool operator==(const InputForm& other) const;
+};
+
+/// x = scale * q up to rounding.
+struct Input {
+  AlignedVector<float> x;           ///< rotated, padded
+  AlignedVector<std::int8_t> q;     ///< -127 .. 127, padded
+  AlignedVector<float> scale;       ///< one a block, equal unless scale_by_block
+  AlignedVector<std::int32_t> sum;  ///< of q, one a block
+
+  std::size_t blocks() const { return scale.size(); }
+};
+
+void make_input(const InputForm& form, std::span<const float> x, Input& out);
+
+/// A matrix as a kernel wants it: what it needs besides the stored bytes is made once.
+class Kernel {
+ public:
+  Kernel(std::size_t rows, InputForm form, std::size_t row_step)
+      : rows_(rows), form_(form), row_step_(row_step) {}
+  virtual ~Kernel() = default;
+
+  std::size_t rows() const { return rows_; }
+  const InputForm& form() const { return form_; }
+  /// Rows that are worked out together: multiply() is asked for runs that begin at multiples.
+  std::size_t row_step() const { return row_step_; }
+
+  /// What multiply() looks up, where that depends on the input; once for each input.
+  virtual void tabulate(const Input& /*x*/, Bytes& /*tables*/) const {}
+  /// Rows [begin, end) of y, which holds all of them. The same on all instruction sets wherever the
+  /// arithmetic is of integers, and for any cut into runs.
+  virtual void multiply(const Input& x, const Bytes& tables, std::size_t begin, std::size_t end,
+                        float* y) const = 0;
+  /// What remains to be done to y when all rows are there.
+  virtual void finish(std::span<float> /*y*/) const {}
+
+ private:
+  std::size_t rows_;
+  InputForm form_;
+  std::size_t row_step_;
+};
+
+/// Null where the matrix's spec has no kernel. Error if its sections do not fit the spec. The
+/// instruction set is that in use now.
+std::unique_ptr<const Kernel> make_kernel(std::shared_ptr<const quant::Packed> packed);
+
+/// One matrix of those that are multiplied by the same x, and where its product goes.
+struct Product {
+  const Kernel* kernel;
+  std::span<float> y;
+};
+
+/// All products, sharing what they can. The results do not depend on the number of threads.
+void multiply(std::span<const Product> products, std::span<const float> x, ThreadPool& pool);
+
+}  // namespace squish::kernels

@@ -1,0 +1,158 @@
+// Products with matrices of the trellis (squish/quant/trellis.cc) whose code is ours, hash or fast.
+// Tables of their values are bytes, so sums are exact; one part for the columns of each rate, two
+// where two codes are added up.
+#include <utility>
+#include <vector>
+
+#include "squish/base/isa.h"
+#include "squish/kernels/methods.h"
+#include "squish/kernels/trellis.isa.h"
+#include "squish/quant/incoherence.h"
+#include "squish/quant/trellis_layout.h"
+
+namespace squish::kernels {
+
+SQUISH_DECLARE_TABLES(TrellisOps, kTrellisOps);
+
+namespace {
+
+using quant::LinearHashCode;
+using quant::TrellisLayout;
+
+TrellisTables make_tables(const LinearHashCode& code) {
+  TrellisTables t{};
+  for (unsigned shift = 0; shift < 8; ++shift) {
+    for (unsigned bit = 0; bit < 8; ++bit) {
+      // Which bits of the window make up this one; a row of gf2p8affineqb is a byte, bit 7's first.
+      std::uint32_t hash = 1u << bit;
+      for (unsigned b = 0; b + 8 < code.state_bits; ++b) {
+        hash |= static_cast<std::uint32_t>(code.columns[b] >> bit & 1) << (8 + b);
+      }
+      const std::uint32_t nibble = bit < 4 ? 1u << (4 + bit) : 0;
+      for (unsigned q = 0; q < 3; ++q) {
+        t.hash[shift][q] |= std::uint64_t{hash << shift >> (8 * q) & 255} << (8 * (7 - bit));
+      }
+      for (unsigned q = 0; q < 2; ++q) {
+        t.nibble[shift][q] |= std::uint64_t{nibble << shift >> (8 * q) & 255} << (8 * (7 - bit));
+      }
+    }
+  }
+  for (int h = 0; h < 256; ++h) {
+    t.sums[h] = static_cast<std::uint8_t>(code.tables[0][h & 15] + code.tables[1][h >> 4] + 128);
+  }
+  const std::uint32_t mask = (1u << code.state_bits) - 1;
+  for (std::uint32_t n = 0; n < 16; ++n) {
+    for (int i = 0; i < 3; ++i) t.tables[i][n] = code.tables[i][n];
+    t.low[n] = static_cast<std::uint8_t>(code.hash(n << 8 & mask));
+    t.high[n] = static_cast<std::uint8_t>(code.hash(n << 12 & mask));
+    t.third |= code.tables[2][n] != 0;
+  }
+  return t;
+}
+
+class TrellisKernel : public Kernel {
+ public:
+  TrellisKernel(std::shared_ptr<const quant::Packed> packed, const quant::StoredRotation& stored)
+      : Kernel(packed->rows,
+               {packed->cols, std::make_shared<const Rotation>(stored.signs_in, packed->cols)},
+               TrellisLayout::kGroup),
+        packed_(std::move(packed)),
+        layout_(packed_->spec, packed_->rows, packed_->cols),
+        output_(stored.signs_out, packed_->rows, stored.scale),
+        ops_(choose(scalar::kTrellisOps, avx2::kTrellisOps, avx512::kTrellisOps,
+                    avx512vbmi::kTrellisOps)) {
+    const auto* const codes = reinterpret_cast<const std::uint8_t*>(
+        packed_->section("codes", layout_.code_bytes()).data());
+    const std::string& name = packed_->spec.word("code");
+    for (std::size_t g = 0; g < layout_.groups; ++g) {
+      after_.push_back(static_cast<std::uint32_t>(layout_.after(g)));
+    }
+    const std::size_t cuts[] = {0, layout_.rates.high_cols, layout_.cols};
+    for (int i = 0; i < 2; ++i) {
+      if (cuts[i] == cuts[i + 1]) continue;
+      const unsigned bits = layout_.rates.bits(cuts[i]);
+      std::size_t before = 0;
+      for (const auto& [code, gain] : quant::trellis_stages(name, bits)) {
+        const LinearHashCode& hash = quant::linear_hash_code(name, code.bits);
+        Part& part = parts_.emplace_back();
+        part.tables = make_tables(hash);
+        part.bits = code.bits;
+        part.total_bits = bits;
+        part.before = before;
+        part.begin = cuts[i];
+        part.end = cuts[i + 1];
+        part.factor = gain * hash.unit;
+        part.codes = codes + layout_.address(0, part.begin);
+        before += code.bits;
+      }
+    }
+  }
+
+  void multiply(const Input& x, const Bytes& /*tables*/, std::size_t begin, std::size_t end,
+                float* y) const override {
+    const std::size_t first = begin / TrellisLayout::kGroup;
+    const std::size_t last = (end + TrellisLayout::kGroup - 1) / TrellisLayout::kGroup;
+    thread_local std::vector<std::int32_t> sums;
+    sums.resize(std::max(sums.size(), last * TrellisLayout::kGroup));
+    for (std::size_t i = begin; i < end; ++i) y[i] = 0;
+    for (const Part& part : parts_) {
+      // A narrow block is its part's only one or its last, whose bytes are `rest` apart.
+      const std::size_t cols = part.end - part.begin, whole = cols / kBlock * kBlock;
+      TrellisPart columns{.tables = &part.tables,
+                          .codes = part.codes + part.before * kBlock,
+                          .group_bytes = layout_.group_bytes(),
+                          .block_bytes = part.total_bits * kBlock,
+                          .cols = whole,
+                          .x = x.q.data() + part.begin,
+                          .sum_x = 0};
+      for (std::size_t b = part.begin / kBlock; b < (part.begin + whole) / kBlock; ++b) {
+        columns.sum_x += x.sum[b];
+      }
+      add(part, columns, first, last, begin, end, x.scale[0], sums.data(), y);
+      if (whole == cols) continue;
+      columns.codes = part.codes + whole * part.total_bits + part.before * (cols - whole);
+      columns.cols = cols - whole;
+      columns.x += whole;
+      columns.sum_x = x.sum[(part.begin + whole) / kBlock];
+      add(part, columns, first, last, begin, end, x.scale[0], sums.data(), y);
+    }
+  }
+
+  void finish(std::span<float> y) const override { output_.hadamard.unrotate(y, output_.factors); }
+
+ private:
+  struct Part {
+    TrellisTables tables;
+    unsigned bits, total_bits;
+    std::size_t before, begin, end;  // bytes of other codes a column; columns
+    float factor;
+    const std::uint8_t* codes;
+  };
+
+  void add(const Part& part, const TrellisPart& columns, std::size_t first, std::size_t last,
+           std::size_t begin, std::size_t end, float scale, std::int32_t* sums, float* y) const {
+    if (columns.cols == 0) return;
+    ops_.multiply[part.bits - 1](columns, after_.data(), first, last, sums);
+    const float factor = scale * part.factor;
+    for (std::size_t i = begin; i < end; ++i) y[i] += factor * static_cast<float>(sums[i]);
+  }
+
+  std::shared_ptr<const quant::Packed> packed_;
+  TrellisLayout layout_;
+  Rotation output_;
+  const TrellisOps& ops_;
+  std::vector<std::uint32_t> after_;
+  std::vector<Part> parts_;
+};
+
+}  // namespace
+
+std::unique_ptr<const Kernel> trellis_kernel(std::shared_ptr<const quant::Packed> packed) {
+  const std::string& code = packed->spec.word("code");
+  if (code != "hash" && code != "fast") return nullptr;
+  if (packed->spec.word("form") != "columns") return nullptr;
+  const quant::StoredRotation stored(*packed);
+  return std::make_unique<TrellisKernel>(std::move(packed), stored);
+}
+
+}  // namespace squish::kernels

@@ -1,0 +1,254 @@
+#include "squish/kernels/trellis.isa.h"
+
+#if defined(SQUISH_ISA_avx2) || defined(SQUISH_ISA_avx512)
+#include <immintrin.h>
+#endif
+
+namespace squish::kernels::SQUISH_ISA_NAMESPACE {
+namespace {
+
+constexpr std::size_t kBlock = 64;
+
+/// The bytes that the windows of a group's rows lie in: `Bits` of its own and two more.
+template <int Bits>
+struct Sources {
+  const std::uint8_t* bytes[Bits + 2];
+
+  Sources(const TrellisPart& part, const std::uint32_t* after, std::size_t group,
+          std::size_t width) {
+    for (std::size_t b = 0; b < Bits + 2; ++b) {
+      bytes[b] = part.codes + group * part.group_bytes + b % Bits * width;
+      if ((b + 1) % Bits == 0) group = after[group];
+    }
+  }
+};
+
+#if !defined(SQUISH_ISA_avx2) && !defined(SQUISH_ISA_avx512)
+
+std::int32_t value(const TrellisTables& t, std::uint32_t window) {
+  std::uint8_t h = static_cast<std::uint8_t>(window);
+  h = static_cast<std::uint8_t>(h ^ t.low[window >> 8 & 15] ^ t.high[window >> 12 & 15]);
+  return t.sums[h] - 128 + (t.third ? t.tables[2][window >> 4 & 15] : 0);
+}
+
+template <int Bits>
+void multiply(const TrellisPart& part, const std::uint32_t* after, std::size_t begin,
+              std::size_t end, std::int32_t* sums) {
+  for (std::size_t g = begin; g < end; ++g) {
+    for (std::size_t r = 0; r < 8; ++r) sums[8 * g + r] = 0;
+    for (std::size_t first = 0; first < part.cols; first += kBlock) {
+      const std::size_t width = part.cols - first < kBlock ? part.cols - first : kBlock;
+      const Sources<Bits> from(part, after, g, width);
+      const std::size_t at = first / kBlock * part.block_bytes;
+      for (std::size_t j = 0; j < width; ++j) {
+        std::uint64_t window = 0;
+        for (std::size_t b = 0; b < Bits + 2; ++b) {
+          window |= std::uint64_t{from.bytes[b][at + j]} << (8 * b);
+        }
+        for (std::size_t r = 0; r < 8; ++r) {
+          sums[8 * g + r] += value(*part.tables, static_cast<std::uint32_t>(window >> (Bits * r))) *
+                             part.x[first + j];
+        }
+      }
+    }
+  }
+}
+
+#else
+
+#if defined(SQUISH_ISA_avx512)
+#define SQUISH_VECTOR(operation) _mm512_##operation
+#define SQUISH_BITS(operation) _mm512_##operation##_si512
+typedef __m512i Vector;
+Vector table(const void* t) {
+  return _mm512_broadcast_i32x4(_mm_loadu_si128(static_cast<const __m128i*>(t)));
+}
+std::int32_t total(Vector v) { return _mm512_reduce_add_epi32(v); }
+#else
+#define SQUISH_VECTOR(operation) _mm256_##operation
+#define SQUISH_BITS(operation) _mm256_##operation##_si256
+typedef __m256i Vector;
+Vector table(const void* t) {
+  return _mm256_broadcastsi128_si256(_mm_loadu_si128(static_cast<const __m128i*>(t)));
+}
+std::int32_t total(Vector v) {
+  __m128i s = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+  s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
+  return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
+}
+#endif
+
+Vector load(const void* p) {
+#if defined(SQUISH_ISA_avx512)
+  return _mm512_loadu_si512(p);
+#else
+  return _mm256_loadu_si256(static_cast<const __m256i*>(p));
+#endif
+}
+#if defined(SQUISH_ISA_avx512vbmi)
+
+Vector through(Vector bytes, std::uint64_t matrix) {
+  return _mm512_gf2p8affine_epi64_epi8(bytes, _mm512_set1_epi64(static_cast<long long>(matrix)), 0);
+}
+
+/// Values and 128, of row R.
+template <int Bits, bool Third>
+class Decoder {
+ public:
+  explicit Decoder(const TrellisTables& t)
+      : t_(t),
+        sums_{load(t.sums), load(t.sums + 64), load(t.sums + 128), load(t.sums + 192)},
+        third_(table(t.tables[2])) {}
+
+  template <int R>
+  Vector values(const Vector* v) const {
+    constexpr int q = Bits * R / 8, shift = Bits * R % 8;
+    Vector h =
+        _mm512_xor_si512(through(v[q], t_.hash[shift][0]), through(v[q + 1], t_.hash[shift][1]));
+    if constexpr (shift != 0) h = _mm512_xor_si512(h, through(v[q + 2], t_.hash[shift][2]));
+    Vector value = _mm512_mask_blend_epi8(_mm512_movepi8_mask(h),
+                                          _mm512_permutex2var_epi8(sums_[0], h, sums_[1]),
+                                          _mm512_permutex2var_epi8(sums_[2], h, sums_[3]));
+    if constexpr (Third) {
+      Vector n = through(v[q], t_.nibble[shift][0]);
+      if constexpr (shift != 0) n = _mm512_or_si512(n, through(v[q + 1], t_.nibble[shift][1]));
+      value = _mm512_add_epi8(value, _mm512_shuffle_epi8(third_, n));
+    }
+    return value;
+  }
+
+ private:
+  const TrellisTables& t_;
+  const Vector sums_[4], third_;
+};
+
+#else
+
+Vector bytes_of(int b) { return SQUISH_VECTOR(set1_epi8)(static_cast<char>(b)); }
+
+/// Eight bits from bit `Shift` of a on, the rest from b.
+template <int Shift>
+Vector window(Vector a, Vector b) {
+  if constexpr (Shift == 0) return a;
+  const Vector mask = bytes_of(255 >> Shift);
+  return SQUISH_BITS(or)(SQUISH_BITS(and)(SQUISH_VECTOR(srli_epi16)(a, Shift), mask),
+                         SQUISH_BITS(andnot)(mask, SQUISH_VECTOR(slli_epi16)(b, 8 - Shift)));
+}
+
+/// Values, and on AVX-512 128 more, of row R.
+template <int Bits, bool Third>
+class Decoder {
+ public:
+  explicit Decoder(const TrellisTables& t)
+      : low_(table(t.low)),
+        high_(table(t.high)),
+        first_(table(t.tables[0])),
+        second_(table(t.tables[1])),
+        third_(table(t.tables[2])) {
+#if defined(SQUISH_ISA_avx512)
+    second_ = _mm512_add_epi8(second_, bytes_of(128));
+#endif
+  }
+
+  template <int R>
+  Vector values(const Vector* v) const {
+    constexpr int q = Bits * R / 8, shift = Bits * R % 8;
+    const Vector low = window<shift>(v[q], v[q + 1]);
+    const Vector high = window<shift>(v[q + 1], v[q + (shift == 0 ? 1 : 2)]);
+    const Vector h =
+        SQUISH_BITS(xor)(low, SQUISH_BITS(xor)(look_up_low(low_, high), look_up_high(high_, high)));
+    Vector value = SQUISH_VECTOR(add_epi8)(look_up_low(first_, h), look_up_high(second_, h));
+    if constexpr (Third) value = SQUISH_VECTOR(add_epi8)(value, look_up_high(third_, low));
+    return value;
+  }
+
+ private:
+  static Vector look_up_low(Vector table, Vector at) {
+    return SQUISH_VECTOR(shuffle_epi8)(table, SQUISH_BITS(and)(at, bytes_of(15)));
+  }
+  static Vector look_up_high(Vector table, Vector at) {
+    return look_up_low(table, SQUISH_VECTOR(srli_epi16)(at, 4));
+  }
+
+  Vector low_, high_, first_, second_, third_;
+};
+
+#endif
+
+#if defined(SQUISH_ISA_avx512)
+/// x as dot products want it.
+struct Factor {
+  Vector x;
+  explicit Factor(const std::int8_t* p) : x(load(p)) {}
+  Vector dot(Vector sum, Vector values) const { return _mm512_dpbusd_epi32(sum, values, x); }
+};
+constexpr std::int32_t kOffset = 128;
+#else
+struct Factor {
+  Vector x, size;
+  explicit Factor(const std::int8_t* p) : x(load(p)), size(_mm256_abs_epi8(x)) {}
+  // |x| * sign(x) value: pairs of products of 7-bit magnitudes fit 16 bits.
+  Vector dot(Vector sum, Vector values) const {
+    const Vector pairs = _mm256_maddubs_epi16(size, _mm256_sign_epi8(values, x));
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+  }
+};
+constexpr std::int32_t kOffset = 0;
+#endif
+
+template <int Bits, bool Third, int R = 0>
+void add_rows(const Decoder<Bits, Third>& decoder, const Vector* v, const Factor& x, Vector* sum) {
+  sum[R] = x.dot(sum[R], decoder.template values<R>(v));
+  if constexpr (R < 7) add_rows<Bits, Third, R + 1>(decoder, v, x, sum);
+}
+
+template <int Bits, bool Third>
+void multiply_by(const TrellisPart& part, const std::uint32_t* after, std::size_t begin,
+                 std::size_t end, std::int32_t* sums) {
+  const Decoder<Bits, Third> decoder(*part.tables);
+  const std::size_t whole = part.cols / kBlock, rest = part.cols % kBlock;
+  for (std::size_t g = begin; g < end; ++g) {
+    const Sources<Bits> from(part, after, g, kBlock);
+    Vector sum[8];
+    for (Vector& s : sum) s = SQUISH_BITS(setzero)();
+    for (std::size_t block = 0; block < whole; ++block) {
+      for (std::size_t j = 0; j < kBlock; j += sizeof(Vector)) {
+        const std::size_t at = block * part.block_bytes + j;
+        Vector v[Bits + 2];
+        for (int b = 0; b < Bits + 2; ++b) v[b] = load(from.bytes[b] + at);
+        add_rows(decoder, v, Factor(part.x + block * kBlock + j), sum);
+      }
+    }
+    if (rest > 0) {
+      const Sources<Bits> narrow(part, after, g, rest);
+      alignas(64) std::uint8_t bytes[Bits + 2][kBlock] = {};
+      for (int b = 0; b < Bits + 2; ++b) {
+        for (std::size_t j = 0; j < rest; ++j) {
+          bytes[b][j] = narrow.bytes[b][whole * part.block_bytes + j];
+        }
+      }
+      for (std::size_t j = 0; j < kBlock; j += sizeof(Vector)) {
+        Vector v[Bits + 2];
+        for (int b = 0; b < Bits + 2; ++b) v[b] = load(bytes[b] + j);
+        add_rows(decoder, v, Factor(part.x + whole * kBlock + j), sum);
+      }
+    }
+    for (std::size_t r = 0; r < 8; ++r) sums[8 * g + r] = total(sum[r]) - kOffset * part.sum_x;
+  }
+}
+
+template <int Bits>
+void multiply(const TrellisPart& part, const std::uint32_t* after, std::size_t begin,
+              std::size_t end, std::int32_t* sums) {
+  (part.tables->third ? multiply_by<Bits, true> : multiply_by<Bits, false>)(part, after, begin, end,
+                                                                            sums);
+}
+
+#endif
+
+}  // namespace
+
+extern const TrellisOps kTrellisOps;
+const TrellisOps kTrellisOps = {{multiply<1>, multiply<2>, multiply<3>, multiply<4>}};
+
+}  // namespace squish::kernels::SQUISH_ISA_NAMESPACE

@@ -1,0 +1,155 @@
+#include "squish/kernels/kernel.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "squish/base/isa.h"
+#include "squish/base/random.h"
+#include "squish/quant/quantizer.h"
+
+namespace squish::kernels {
+namespace {
+
+struct Case {
+  const char* spec;
+  std::size_t rows, cols;
+};
+
+std::shared_ptr<const quant::Packed> packed(const Case& c) {
+  const CounterRng rng(5, "weights");
+  Matrix w(c.rows, c.cols);
+  for (std::size_t i = 0; i < w.size(); ++i) w.data()[i] = static_cast<float>(rng.normal(i));
+  ThreadPool pool(2);
+  return std::make_shared<const quant::Packed>(
+      quant::quantize(w, quant::Spec::parse(c.spec), {pool, 1, "t", nullptr}));
+}
+
+std::vector<float> activations(std::size_t n, std::uint64_t seed) {
+  const CounterRng rng(seed, "input");
+  std::vector<float> x(n);
+  for (std::size_t i = 0; i < n; ++i) x[i] = static_cast<float>(rng.normal(i));
+  x[n / 2] = 9;  // they have outliers
+  return x;
+}
+
+std::vector<float> product(const quant::Packed& matrix, std::span<const float> x, int threads) {
+  const auto kernel = make_kernel(std::make_shared<const quant::Packed>(matrix));
+  std::vector<float> y(matrix.rows, std::nanf(""));
+  ThreadPool pool(threads);
+  const Product one{kernel.get(), y};
+  multiply({&one, 1}, x, pool);
+  return y;
+}
+
+/// What the kernel makes of x, back in the order and units of x.
+std::vector<float> rounded(const InputForm& form, std::span<const float> x) {
+  Input input;
+  make_input(form, x, input);
+  std::vector<float> back(form.cols);
+  for (std::size_t j = 0; j < form.cols; ++j) {
+    back[j] = input.scale[j / kBlock] * static_cast<float>(input.q[j]);
+  }
+  if (form.rotation != nullptr) form.rotation->hadamard.unrotate(back, form.rotation->factors);
+  return back;
+}
+
+double rms(std::span<const float> v) {
+  double sum = 0;
+  for (const float e : v) sum += double{e} * e;
+  return std::sqrt(sum / static_cast<double>(v.size()));
+}
+
+std::vector<double> dense(const quant::Packed& matrix, std::span<const float> x) {
+  ThreadPool pool(2);
+  const Matrix w = quant::dequantize(matrix, pool);
+  std::vector<double> y(matrix.rows);
+  for (std::size_t i = 0; i < matrix.rows; ++i) {
+    for (std::size_t j = 0; j < matrix.cols; ++j) y[i] += double{w(i, j)} * x[j];
+  }
+  return y;
+}
+
+class Kernels : public testing::TestWithParam<Case> {};
+
+TEST_P(Kernels, MultiplyTheDecodedMatrixByTheRoundedInput) {
+  const auto matrix = packed(GetParam());
+  const auto kernel = make_kernel(matrix);
+  ASSERT_NE(kernel, nullptr);
+  const std::vector<float> x = activations(matrix->cols, 1);
+  const std::vector<float> y = product(*matrix, x, 1);
+  const std::vector<double> expected = dense(*matrix, rounded(kernel->form(), x));
+  const double unit = rms(y);
+  for (std::size_t i = 0; i < y.size(); ++i) ASSERT_NEAR(y[i], expected[i], 1e-3 * unit) << i;
+}
+
+TEST_P(Kernels, RoundInputsToLittleHarm) {
+  const auto matrix = packed(GetParam());
+  const std::vector<float> x = activations(matrix->cols, 2);
+  const std::vector<float> y = product(*matrix, x, 1);
+  const std::vector<double> expected = dense(*matrix, x);
+  double error = 0;
+  for (std::size_t i = 0; i < y.size(); ++i) error += std::pow(y[i] - expected[i], 2);
+  EXPECT_LT(std::sqrt(error / static_cast<double>(y.size())), 0.02 * rms(y));
+}
+
+TEST_P(Kernels, AgreeOnAllInstructionSetsAndNumbersOfThreads) {
+  const auto matrix = packed(GetParam());
+  const std::vector<float> x = activations(matrix->cols, 3);
+  const Isa before = active_isa();
+  for (const Isa isa : available_isas()) {
+    set_isa(isa);
+    const std::vector<float> one = product(*matrix, x, 1);
+    EXPECT_EQ(product(*matrix, x, 2), one) << to_string(isa);
+    EXPECT_EQ(product(*matrix, x, 4), one) << to_string(isa);
+    set_isa(before);
+    const std::vector<float> best = product(*matrix, x, 1);
+    // Rotations are of floats.
+    for (std::size_t i = 0; i < one.size(); ++i) {
+      ASSERT_NEAR(one[i], best[i], 1e-3 * rms(best)) << to_string(isa);
+    }
+  }
+}
+
+TEST_P(Kernels, TakeInputsOfZeros) {
+  const auto matrix = packed(GetParam());
+  const std::vector<float> x(matrix->cols);
+  for (const float y : product(*matrix, x, 1)) EXPECT_EQ(y, 0);
+}
+
+constexpr Case kCases[] = {{"trellis:code=fast", 96, 192},
+                           {"trellis", 24, 64},
+                           {"trellis:bits=1,code=fast", 400, 130},
+                           {"trellis:bits=3,code=fast", 400, 64},
+                           {"trellis:bits=4,code=fast", 75, 100},
+                           {"trellis:bits=2.5,code=fast", 777, 200},
+                           {"trellis:bits=3.999,code=fast", 64, 130},
+                           {"trellis:bits=4.5,code=fast", 200, 150},
+                           {"trellis:bits=5,code=fast", 3, 5},
+                           {"trellis:bits=8,code=fast", 130, 448}};
+
+INSTANTIATE_TEST_SUITE_P(Methods, Kernels, testing::ValuesIn(kCases),
+                         [](const auto& one) { return "Case" + std::to_string(one.index); });
+
+TEST(KernelGroups, ShareWhatTheyCan) {
+  const auto a = packed({"trellis:code=fast", 96, 192}), b = packed({"trellis:bits=3", 40, 192});
+  const auto x = activations(192, 4);
+  const auto first = make_kernel(a), second = make_kernel(b);
+  std::vector<float> ya(96), yb(40);
+  const Product both[] = {{first.get(), ya}, {second.get(), yb}};
+  ThreadPool pool(2);
+  multiply(both, x, pool);
+  EXPECT_EQ(ya, product(*a, x, 1));
+  EXPECT_EQ(yb, product(*b, x, 1));
+}
+
+TEST(KernelGroups, AreNoneForCodesThatHaveNone) {
+  EXPECT_EQ(make_kernel(packed({"trellis:code=1mad", 32, 32})), nullptr);
+  EXPECT_EQ(make_kernel(packed({"trellis:code=fast,form=tiles", 32, 32})), nullptr);
+}
+
+}  // namespace
+}  // namespace squish::kernels
