@@ -388,8 +388,8 @@ TEST_F(Quantize, AScriptThatKnowsTheFormatAloneDecodesTheSame) {
        {"int2:g=7", "int3:sym=0,g=16,scale=f16", "int4:g=0", "int5", "int8:sym=0",
         "vptq:v=5,k=8,r=4", "vptq:v=8,k=16,r=1", "aqlm:m=3,b=3,g=5", "quip:bits=2", "quip:bits=3",
         "quip:bits=4", "quip:form=gain", "trellis:code=fast", "trellis:bits=3,code=fast",
-        "trellis:bits=3.5,code=fast", "trellis:bits=5.5,code=fast", "trellis:bits=1", "trellis:bits=4,code=1mad",
-        "trellis:bits=2,code=fast,form=tiles"}) {
+        "trellis:bits=3.5,code=fast", "trellis:bits=5.5,code=fast", "trellis:bits=1",
+        "trellis:bits=4,code=1mad", "trellis:bits=2,code=fast,form=tiles"}) {
     std::filesystem::remove_all(out());
     std::filesystem::remove_all(directory() / "plain");
     ASSERT_EQ(squish({"quantize", model(), "-o", "out", "--spec", spec}).code, 0) << spec;
