@@ -1,7 +1,9 @@
 #include "squish/base/threads.h"
 
 #include <algorithm>
+#include <atomic>
 #include <condition_variable>
+#include <cstdint>
 #include <exception>
 #include <limits>
 #include <mutex>
@@ -17,61 +19,127 @@ namespace {
 thread_local bool inside_body = false;
 }
 
+// A run is published as a ticket: its number in the high half, the next chunk in the low half. A
+// chunk is taken by compare and swap, so a thread that comes late takes none of another run's. The
+// products of one token are runs of some ten microseconds: between them threads look for the next
+// for a while before they go to sleep.
 struct ThreadPool::State {
-  std::mutex mutex;
+  static constexpr std::uint64_t kTaken = 0xffffffff;  // no chunk is left, whatever the number
+  static constexpr int kLooks = 2000;                  // before going to sleep: 20 to 80 us
+
+  std::mutex mutex;  // of going to sleep, and of `failure`
   std::condition_variable wake, finished;
   std::vector<std::thread> workers;
   std::mutex one_caller;  // a second thread that calls run() waits for the first to be done
+  bool crowded = false;   // more threads than cores: looking would keep others from working
 
-  const std::function<void(std::size_t)>* body = nullptr;
-  std::size_t chunks = 0, next = 0, done = 0;
+  std::atomic<std::uint64_t> ticket = kTaken;
+  std::atomic<const std::function<void(std::size_t)>*> body = nullptr;
+  std::atomic<std::size_t> chunks = 0, done = 0;
+  std::atomic<int> sleepers = 0;
+  std::atomic<bool> caller_sleeps = false, stop = false;
   std::size_t failed_chunk = std::numeric_limits<std::size_t>::max();
   std::exception_ptr failure;
-  bool stop = false;
 
   ~State() {
+    stop = true;
     {
       const std::lock_guard lock(mutex);
-      stop = true;
+      wake.notify_all();
     }
-    wake.notify_all();
     for (std::thread& worker : workers) worker.join();
   }
 
-  // Takes chunks until none is left. Chunks are coarse, so one lock each costs nothing.
-  void work(std::unique_lock<std::mutex>& lock) {
-    while (body != nullptr && next < chunks) {
-      const std::size_t chunk = next++;
-      const auto* current = body;
-      lock.unlock();
-      std::exception_ptr error;
+  static std::uint64_t number(std::uint64_t t) { return t >> 32; }
+  static std::uint64_t chunk_of(std::uint64_t t) { return t & kTaken; }
+
+  template <class Ready>
+  void look_for(const Ready& ready) const {
+    for (int i = 0; i < (crowded ? 0 : kLooks) && !ready(); ++i) {
+#if defined(__x86_64__)
+      __builtin_ia32_pause();
+#endif
+    }
+  }
+
+  /// Takes chunks of the run `t` until none is left.
+  void work(std::uint64_t t) {
+    const std::uint64_t run = number(t);
+    const auto* const current = body.load();
+    const std::size_t count = chunks.load();
+    t = ticket.load();
+    while (number(t) == run && chunk_of(t) < count) {
+      if (!ticket.compare_exchange_weak(t, t + 1)) continue;
+      const std::size_t chunk = chunk_of(t);
       inside_body = true;
       try {
         (*current)(chunk);
       } catch (...) {
-        error = std::current_exception();
+        const std::lock_guard lock(mutex);
+        if (chunk < failed_chunk) {
+          failed_chunk = chunk;
+          failure = std::current_exception();
+        }
       }
       inside_body = false;
-      lock.lock();
-      if (error && chunk < failed_chunk) {
-        failed_chunk = chunk;
-        failure = error;
+      if (done.fetch_add(1) + 1 == count && caller_sleeps) {
+        const std::lock_guard lock(mutex);
+        finished.notify_all();
       }
-      if (++done == chunks) finished.notify_all();
+      t = ticket.load();
     }
   }
 
   void loop() {
-    std::unique_lock lock(mutex);
+    std::uint64_t seen = 0;
+    const auto ready = [&] {
+      const std::uint64_t t = ticket.load();
+      return stop || (number(t) != seen && chunk_of(t) != kTaken);
+    };
     while (!stop) {
-      work(lock);
-      wake.wait(lock, [&] { return stop || (body != nullptr && next < chunks); });
+      look_for(ready);
+      if (!ready()) {
+        std::unique_lock lock(mutex);
+        ++sleepers;
+        wake.wait(lock, ready);
+        --sleepers;
+      }
+      const std::uint64_t t = ticket.load();
+      seen = number(t);
+      work(t);
     }
+  }
+
+  void run(std::size_t count, const std::function<void(std::size_t)>& what) {
+    body = &what;
+    chunks = count;
+    done = 0;
+    failed_chunk = std::numeric_limits<std::size_t>::max();
+    failure = nullptr;
+    const std::uint64_t t = (number(ticket.load()) + 1) << 32;
+    ticket = t;
+    if (sleepers > 0) {
+      const std::lock_guard lock(mutex);
+      wake.notify_all();
+    }
+    work(t);
+    const auto all_done = [&] { return done.load() == count; };
+    look_for(all_done);
+    if (!all_done()) {
+      std::unique_lock lock(mutex);
+      caller_sleeps = true;
+      finished.wait(lock, all_done);
+      caller_sleeps = false;
+    }
+    ticket = t | kTaken;  // before `body` and `chunks` change
+    if (failure) std::rethrow_exception(std::exchange(failure, nullptr));
   }
 };
 
 ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>()) {
-  if (threads <= 0) threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  if (threads <= 0) threads = cores;
+  state_->crowded = threads > cores;
   try {
     for (int i = 1; i < threads; ++i) {
       state_->workers.emplace_back([state = state_.get()] { state->loop(); });
@@ -91,17 +159,7 @@ void ThreadPool::run(std::size_t chunks, const std::function<void(std::size_t)>&
     return;
   }
   const std::lock_guard caller(state_->one_caller);
-  std::unique_lock lock(state_->mutex);
-  state_->body = &body;
-  state_->chunks = chunks;
-  state_->next = state_->done = 0;
-  state_->failed_chunk = std::numeric_limits<std::size_t>::max();
-  state_->failure = nullptr;
-  state_->wake.notify_all();
-  state_->work(lock);
-  state_->finished.wait(lock, [&] { return state_->done == state_->chunks; });
-  state_->body = nullptr;
-  if (state_->failure) std::rethrow_exception(std::exchange(state_->failure, nullptr));
+  state_->run(chunks, body);
 }
 
 void parallel_for(ThreadPool& pool, std::size_t n, std::size_t grain,

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cassert>
 #include <utility>
+#include <vector>
 
 #include "squish/linalg/gemm.h"
 #include "squish/linalg/vector_ops.isa.h"
@@ -28,29 +29,56 @@ void multiply(ConstMatrixView x, ConstMatrixView weights, MatrixView y, ThreadPo
                });
 }
 
+/// Each token by itself.
+void multiply(ConstMatrixView x, const kernels::Kernel& kernel, MatrixView y, ThreadPool& pool) {
+  for (std::size_t t = 0; t < x.rows; ++t) {
+    const kernels::Product product{&kernel, y.row(t)};
+    kernels::multiply({&product, 1}, x.row(t), pool);
+  }
+}
+
 class DenseLinear : public Linear {
  public:
-  explicit DenseLinear(std::shared_ptr<const Matrix> weights) : weights_(std::move(weights)) {}
+  DenseLinear(std::shared_ptr<const Matrix> weights, std::unique_ptr<const kernels::Kernel> single,
+              std::size_t single_bytes)
+      : weights_(std::move(weights)),
+        single_(std::move(single)),
+        bytes_(single_ != nullptr ? single_bytes : weights_->size() * sizeof(float)) {}
 
   std::size_t rows() const override { return weights_->rows(); }
   std::size_t cols() const override { return weights_->cols(); }
-  std::size_t weight_bytes() const override { return weights_->size() * sizeof(float); }
+  std::size_t weight_bytes() const override { return bytes_; }
+  const kernels::Kernel* kernel() const override { return single_.get(); }
   void apply(ConstMatrixView x, MatrixView y, ThreadPool& pool) const override {
-    multiply(x, *weights_, y, pool);
+    if (single_ != nullptr && x.rows == 1) {
+      multiply(x, *single_, y, pool);
+    } else {
+      multiply(x, *weights_, y, pool);
+    }
   }
 
  private:
   std::shared_ptr<const Matrix> weights_;
+  std::unique_ptr<const kernels::Kernel> single_;
+  std::size_t bytes_;
 };
 
 class PackedLinear : public Linear {
  public:
-  explicit PackedLinear(std::shared_ptr<const quant::Packed> packed) : packed_(std::move(packed)) {}
+  PackedLinear(std::shared_ptr<const quant::Packed> packed, std::size_t fused)
+      : packed_(std::move(packed)),
+        fused_(fused),
+        kernel_(fused > 0 ? kernels::make_kernel(packed_) : nullptr) {}
 
   std::size_t rows() const override { return packed_->rows; }
   std::size_t cols() const override { return packed_->cols; }
   std::size_t weight_bytes() const override { return packed_->bits().total() / 8; }
+  const kernels::Kernel* kernel() const override { return kernel_.get(); }
   void apply(ConstMatrixView x, MatrixView y, ThreadPool& pool) const override {
+    if (kernel_ != nullptr && x.rows <= fused_) {
+      multiply(x, *kernel_, y, pool);
+      return;
+    }
     thread_local AlignedVector<float> decoded;
     if (decoded.size() < rows() * cols()) decoded.resize(rows() * cols());
     const MatrixView weights(decoded.data(), rows(), cols());
@@ -60,16 +88,38 @@ class PackedLinear : public Linear {
 
  private:
   std::shared_ptr<const quant::Packed> packed_;
+  std::size_t fused_;
+  std::unique_ptr<const kernels::Kernel> kernel_;
 };
 
 }  // namespace
 
-std::unique_ptr<Linear> dense_linear(std::shared_ptr<const Matrix> weights) {
-  return std::make_unique<DenseLinear>(std::move(weights));
+void apply_all(std::span<const Linear* const> layers, ConstMatrixView x,
+               std::span<const MatrixView> y, ThreadPool& pool) {
+  assert(layers.size() == y.size());
+  const bool fused = x.rows == 1 && std::ranges::all_of(layers, [](const Linear* layer) {
+                       return layer->kernel() != nullptr;
+                     });
+  if (fused) {
+    std::vector<kernels::Product> products;
+    for (std::size_t i = 0; i < layers.size(); ++i) {
+      products.push_back({layers[i]->kernel(), y[i].row(0)});
+    }
+    kernels::multiply(products, x.row(0), pool);
+    return;
+  }
+  for (std::size_t i = 0; i < layers.size(); ++i) layers[i]->apply(x, y[i], pool);
 }
 
-std::unique_ptr<Linear> packed_linear(std::shared_ptr<const quant::Packed> packed) {
-  return std::make_unique<PackedLinear>(std::move(packed));
+std::unique_ptr<Linear> dense_linear(std::shared_ptr<const Matrix> weights,
+                                     std::unique_ptr<const kernels::Kernel> single,
+                                     std::size_t single_bytes) {
+  return std::make_unique<DenseLinear>(std::move(weights), std::move(single), single_bytes);
+}
+
+std::unique_ptr<Linear> packed_linear(std::shared_ptr<const quant::Packed> packed,
+                                      std::size_t fused) {
+  return std::make_unique<PackedLinear>(std::move(packed), fused);
 }
 
 }  // namespace squish::model

@@ -1,8 +1,10 @@
 #pragma once
 #include <memory>
+#include <span>
 
 #include "squish/base/matrix.h"
 #include "squish/base/threads.h"
+#include "squish/kernels/kernel.h"
 #include "squish/quant/quantizer.h"
 
 namespace squish::model {
@@ -18,15 +20,29 @@ class Linear {
   virtual void apply(ConstMatrixView x, MatrixView y, ThreadPool& pool) const = 0;
   /// Bytes that one token must read.
   virtual std::size_t weight_bytes() const = 0;
+  /// What multiplies single tokens, if that is a kernel; else null.
+  virtual const kernels::Kernel* kernel() const { return nullptr; }
 };
 
-/// Weights as floats: sgemm for several tokens, dot products for one.
-std::unique_ptr<Linear> dense_linear(std::shared_ptr<const Matrix> weights);
+/// y[i] = X W[i]ᵀ for layers of the same input: of a single token kernels share what they make.
+void apply_all(std::span<const Linear* const> layers, ConstMatrixView x,
+               std::span<const MatrixView> y, ThreadPool& pool);
 
-/// Weights in a method's bytes, decoded for every call into a buffer of the calling thread, which
-/// all packed layers share and which stays as large as the largest of them: for evaluation over
-/// whole windows, where the product costs far more. For generation decode once into a
-/// dense_linear().
-std::unique_ptr<Linear> packed_linear(std::shared_ptr<const quant::Packed> packed);
+/// Weights as floats: sgemm for several tokens, dot products for one, unless `single` (whose bytes
+/// those of one token are) multiplies it.
+std::unique_ptr<Linear> dense_linear(std::shared_ptr<const Matrix> weights,
+                                     std::unique_ptr<const kernels::Kernel> single = nullptr,
+                                     std::size_t single_bytes = 0);
+
+/// Tokens at a time that are cheaper one by one through a kernel than decoding all weights.
+inline constexpr std::size_t kFewTokens = 32;
+
+/// Weights in a method's bytes. Up to `fused` tokens at a time are multiplied straight from them,
+/// if the method has a kernel; for more they are decoded for every call into a buffer of the
+/// calling thread, which all packed layers share and which stays as large as the largest of them:
+/// a window's product costs far more than that. (A method without a kernel had better be decoded
+/// once for generation, into a dense_linear().)
+std::unique_ptr<Linear> packed_linear(std::shared_ptr<const quant::Packed> packed,
+                                      std::size_t fused = kFewTokens);
 
 }  // namespace squish::model

@@ -54,15 +54,23 @@ SharedWeights load_shared(const io::ModelFiles& files, ThreadPool& pool) {
     return std::make_shared<const Matrix>(load_weights(files, name, pool));
   };
   SharedWeights shared;
-  shared.embedding = load("model.embed_tokens.weight");
-  shared.head = files.config.tied_embeddings ? shared.embedding : load("lm_head.weight");
+  const std::string embedding = "model.embed_tokens.weight";
+  const std::string head = files.config.tied_embeddings ? embedding : "lm_head.weight";
+  shared.embedding = load(embedding);
+  std::shared_ptr<const Matrix> weights = head == embedding ? shared.embedding : load(head);
+  const io::Tensor& stored = files.table.at(head);
+  std::unique_ptr<const kernels::Kernel> kernel;
+  if (stored.type == io::DType::squish) {
+    kernel = kernels::make_kernel(std::make_shared<const quant::Packed>(io::read_packed(stored)));
+  }
+  shared.head = dense_linear(std::move(weights), std::move(kernel), stored.stored_bytes());
   return shared;
 }
 
 Transformer build_transformer(
     const io::ModelFiles& files, const SharedWeights& shared, ThreadPool& pool,
     const std::function<std::unique_ptr<Linear>(const std::string& name)>& linear) {
-  Transformer model{files.config, shared.embedding, {}, {}, dense_linear(shared.head)};
+  Transformer model{files.config, shared.embedding, {}, {}, shared.head};
   model.norm = load_vector(files, "model.norm.weight", pool);
   for (std::size_t i = 0; i < files.config.layers; ++i) {
     const std::string block = fmt::format("model.layers.{}.", i), self = block + "self_attn.";
@@ -87,8 +95,14 @@ Transformer build_transformer(
 }
 
 Transformer load_transformer(const io::ModelFiles& files, const SharedWeights& shared,
-                             ThreadPool& pool) {
+                             ThreadPool& pool, std::size_t fused) {
   return build_transformer(files, shared, pool, [&](const std::string& name) {
+    const io::Tensor& stored = files.table.at(name);
+    if (stored.type == io::DType::squish && fused > 0) {
+      auto linear =
+          packed_linear(std::make_shared<const quant::Packed>(io::read_packed(stored)), fused);
+      if (linear->kernel() != nullptr) return linear;
+    }
     return dense_linear(std::make_shared<const Matrix>(load_weights(files, name, pool)));
   });
 }
@@ -185,9 +199,9 @@ class ForwardPass {
     const MatrixView new_keys = keys.view().row_range(begin, end);
     const MatrixView new_values = values.view().row_range(begin, end);
     normalise(layer.input_norm);
-    layer.q->apply(normed_, queries_, pool_);
-    layer.k->apply(normed_, new_keys, pool_);
-    layer.v->apply(normed_, new_values, pool_);
+    const Linear* const inputs[] = {layer.q.get(), layer.k.get(), layer.v.get()};
+    const MatrixView outputs[] = {queries_, new_keys, new_values};
+    apply_all(inputs, normed_, outputs, pool_);
     for_each_token([&](std::size_t t) {
       finish_heads(queries_.row(t), t, layer.q_bias, layer.q_norm);
       finish_heads(new_keys.row(t), t, layer.k_bias, layer.k_norm);
@@ -201,8 +215,9 @@ class ForwardPass {
 
   void feed_forward_block(const Layer& layer) {
     normalise(layer.post_attention_norm);
-    layer.gate->apply(normed_, gate_, pool_);
-    layer.up->apply(normed_, up_, pool_);
+    const Linear* const inputs[] = {layer.gate.get(), layer.up.get()};
+    const MatrixView outputs[] = {gate_, up_};
+    apply_all(inputs, normed_, outputs, pool_);
     for_each_token([&](std::size_t t) {
       linalg::vector_ops().silu_mul(gate_.row(t).data(), up_.row(t).data(), gate_.cols());
     });

@@ -25,17 +25,18 @@ struct Transformer {
   io::ModelConfig config;
   std::shared_ptr<const Matrix> embedding;  // vocab x hidden
   std::vector<Layer> layers;
-  std::vector<float> norm;       // hidden
-  std::unique_ptr<Linear> head;  // vocab x hidden; the embedding when tied
+  std::vector<float> norm;             // hidden
+  std::shared_ptr<const Linear> head;  // vocab x hidden; the embedding when tied
 };
 
 /// One matrix of the model as floats. Error naming file and tensor if a value is not finite.
 Matrix load_weights(const io::ModelFiles& files, const std::string& name, ThreadPool& pool);
 
-/// The large matrices that are not quantised, as floats; loaded once and shared by the uncompressed
-/// model and all candidates. `head` is `embedding` where the two are tied.
+/// The large matrices outside the blocks, as floats (of a head in a method's bytes single tokens go
+/// through its kernel); loaded once and shared by the uncompressed model and all candidates.
 struct SharedWeights {
-  std::shared_ptr<const Matrix> embedding, head;
+  std::shared_ptr<const Matrix> embedding;
+  std::shared_ptr<const Linear> head;  ///< over `embedding` where the two are tied
 };
 SharedWeights load_shared(const io::ModelFiles& files, ThreadPool& pool);
 
@@ -45,9 +46,10 @@ Transformer build_transformer(
     const io::ModelFiles& files, const SharedWeights& shared, ThreadPool& pool,
     const std::function<std::unique_ptr<Linear>(const std::string& name)>& linear);
 
-/// The uncompressed model: every linear layer dense, from the files.
+/// Every linear layer from the files: in its method's bytes where a kernel can multiply them (see
+/// packed_linear() for `fused`), else as floats.
 Transformer load_transformer(const io::ModelFiles& files, const SharedWeights& shared,
-                             ThreadPool& pool);
+                             ThreadPool& pool, std::size_t fused = kFewTokens);
 
 /// Keys (rotated) and values of past tokens, f32.
 class KvCache {

@@ -3,8 +3,12 @@
 #include <gtest/gtest.h>
 #include <pthread.h>
 
+#include <atomic>
+#include <chrono>
+#include <cstdint>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "squish/base/error.h"
@@ -45,6 +49,41 @@ TEST(ThreadPool, NestedRunsWork) {
     pool.run(8, [&](std::size_t inner) { ++count[outer * 8 + inner]; });
   });
   EXPECT_EQ(count, std::vector<int>(64, 1));
+}
+
+// Some runs find the others awake, some asleep; each sees its own body alone.
+TEST(ThreadPool, KeepsShortRunsApart) {
+  for (const int threads : {2, 3}) {
+    ThreadPool pool(threads);
+    std::vector<std::uint32_t> sums(7);
+    for (std::uint32_t run = 0; run < 20000; ++run) {
+      const std::size_t chunks = 2 + run % 6;
+      pool.run(chunks, [&sums, run](std::size_t chunk) { sums[chunk] += run; });
+      if (run % 4000 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(3));
+    }
+    std::vector<std::uint32_t> expected(7);
+    for (std::uint32_t run = 0; run < 20000; ++run) {
+      for (std::size_t chunk = 0; chunk < 2 + run % 6; ++chunk) expected[chunk] += run;
+    }
+    EXPECT_EQ(sums, expected);
+  }
+}
+
+TEST(ThreadPool, TakesTurnsWhereSeveralThreadsCall) {
+  ThreadPool pool(2);
+  std::vector<int> counts(4);
+  std::vector<std::thread> callers;
+  for (std::size_t c = 0; c < counts.size(); ++c) {
+    callers.emplace_back([&, c] {
+      for (int i = 0; i < 500; ++i) {
+        std::atomic<int> sum = 0;
+        pool.run(5, [&](std::size_t chunk) { sum += static_cast<int>(chunk); });
+        counts[c] += sum;
+      }
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+  EXPECT_EQ(counts, std::vector<int>(4, 5000));
 }
 
 TEST(ThreadPool, SaysWhenTheSystemGivesNoThread) {

@@ -68,7 +68,7 @@ TEST(PackedLinear, MultipliesByWhatTheMethodDecodes) {
   for (const auto [rows, cols] : kShapes) {
     const auto packed = std::make_shared<const quant::Packed>(
         quant::quantize(random_matrix(rows, cols, 1), spec, {.pool = pool}));
-    const auto linear = packed_linear(packed);
+    const auto linear = packed_linear(packed, 0);
     EXPECT_EQ(linear->rows(), rows);
     EXPECT_EQ(linear->cols(), cols);
     EXPECT_EQ(8 * linear->weight_bytes(), packed->bits().total());
