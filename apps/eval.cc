@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -23,75 +24,108 @@ constexpr std::size_t kTpsTokens = 128;
 struct Options {
   Machine machine;
   TextFlags text;
-  std::string model, reference, output;
+  std::vector<std::string> models;
+  std::string reference, output;
+  bool fused = false;
+
+  /// Tokens at a time that go through the kernels.
+  std::size_t few() const { return fused ? std::numeric_limits<std::size_t>::max() : 0; }
 };
 
-model::Transformer load(const io::ModelFiles& files, ThreadPool& pool) {
-  return model::load_transformer(files, model::load_shared(files, pool), pool);
+/// The models and, if one is given, the reference. All have one vocabulary.
+struct Subjects {
+  std::vector<io::ModelFiles> models;
+  std::optional<io::ModelFiles> reference;
+  std::size_t max_context = std::numeric_limits<std::size_t>::max();
+
+  explicit Subjects(const Options& options) {
+    for (const std::string& model : options.models) models.push_back(io::open_model(model));
+    if (!options.reference.empty()) reference = io::open_model(options.reference);
+    const io::ModelFiles& first = reference ? *reference : models[0];
+    for (const io::ModelFiles& files : models) {
+      max_context = std::min(max_context, files.config.max_context);
+      if (files.tokenizer.tokens == first.tokenizer.tokens) continue;
+      fail("{} and {} have different vocabularies and cannot be compared", files.path.string(),
+           first.path.string());
+    }
+    max_context = std::min(max_context, first.config.max_context);
+  }
+};
+
+evaluate::Row<evaluate::ModelResult> make_row(const io::ModelFiles& files) {
+  auto row = evaluate::uncompressed_row(files, 0);
+  if (files.spec.empty()) return row;                          // not a checkpoint
+  const bool mixed = files.spec.find(';') != files.spec.npos;  // chosen tensor by tensor
+  row.method = mixed ? "mixed" : quant::Spec::parse(files.spec).method();
+  row.spec = mixed ? "mixed" : files.spec;
+  row.spec_full = files.spec;
+  return row;
 }
 
 /// Fills in quality and, with a reference, the noise floor.
-void measure_quality(const model::Transformer& own, const io::ModelFiles* reference_files,
+void measure_quality(const Subjects& subjects, const Options& options,
                      const evaluate::Passage& passage, evaluate::ModelBench& bench,
                      ThreadPool& pool) {
-  std::optional<model::Transformer> reference;
-  if (reference_files != nullptr) reference = load(*reference_files, pool);
+  const auto load = [&](const io::ModelFiles& files, std::size_t few) {
+    return model::load_transformer(files, model::load_shared(files, pool, few), pool, few);
+  };
+  const std::size_t count = subjects.models.size();
+  const std::size_t passes = subjects.reference ? 1 + count : count;
   Progress progress("perplexity " + passage.label,
-                    static_cast<double>(passage.windows.size() * (reference ? 2 : 1)));
+                    static_cast<double>(passage.windows.size() * passes));
   const auto done = [&] { progress.advance(1); };
-  auto& quality = bench.rows[0].result->quality;
-  if (!reference) {
-    quality = evaluate::summarise(evaluate::score(own, {}, passage, pool, done)[0], nullptr);
+  if (!subjects.reference) {
+    for (std::size_t i = 0; i < count; ++i) {
+      const model::Transformer own = load(subjects.models[i], options.few());
+      bench.rows[i].result->quality =
+          evaluate::summarise(evaluate::score(own, {}, passage, pool, done)[0], nullptr);
+    }
     return;
   }
-  const model::Transformer* const candidate = &own;
-  const auto scores = evaluate::score(*reference, {&candidate, 1}, passage, pool, done);
-  quality = evaluate::summarise(scores[1], &scores[0]);
-  bench.noise = evaluate::noise_floor(*reference, passage, pool);
+  const model::Transformer reference = load(*subjects.reference, 0);
+  std::vector<model::Transformer> own;
+  for (const io::ModelFiles& files : subjects.models) own.push_back(load(files, options.few()));
+  std::vector<const model::Transformer*> candidates;
+  for (const model::Transformer& model : own) candidates.push_back(&model);
+  const auto scores = evaluate::score(reference, candidates, passage, pool, done);
+  for (std::size_t i = 0; i < count; ++i) {
+    bench.rows[i].result->quality = evaluate::summarise(scores[i + 1], &scores[0]);
+  }
+  bench.noise = evaluate::noise_floor(reference, passage, pool);
 }
 
 void run(const Options& options) {
   options.machine.choose_isa();
   const evaluate::PassageOptions passage_options = options.text.options();
-  const io::ModelFiles files = io::open_model(options.model);
-  std::optional<io::ModelFiles> reference;
-  std::size_t max_context = files.config.max_context;
-  if (!options.reference.empty()) {
-    reference = io::open_model(options.reference);
-    max_context = std::min(max_context, reference->config.max_context);
-    if (reference->tokenizer.tokens != files.tokenizer.tokens) {
-      fail("{} and {} have different vocabularies and cannot be compared", files.path.string(),
-           reference->path.string());
-    }
-  }
+  const Subjects subjects(options);
   const evaluate::Text text = evaluate::load_text(options.text.data);
-  const evaluate::Passage passage =
-      evaluate::cut_passage(text, model::Tokenizer(files.tokenizer), max_context, passage_options);
+  const evaluate::Passage passage = evaluate::cut_passage(
+      text, model::Tokenizer(subjects.models[0].tokenizer), subjects.max_context, passage_options);
   if (!options.output.empty()) {
-    check_output(options.output, {options.model, options.reference, text.path.string()});
+    for (const std::string& model : options.models) {
+      check_output(options.output, {model, options.reference, text.path.string()});
+    }
   }
 
   ThreadPool pool(options.machine.threads);
   evaluate::Host host = evaluate::describe_host(pool);
   host.read_bandwidth_gbs = evaluate::read_bandwidth(pool);
   evaluate::ModelBench bench;
-  bench.rows.push_back(evaluate::uncompressed_row(files, 0));
-  if (!files.spec.empty()) {                                     // a checkpoint
-    const bool mixed = files.spec.find(';') != files.spec.npos;  // chosen tensor by tensor
-    bench.rows[0].method = mixed ? "mixed" : quant::Spec::parse(files.spec).method();
-    bench.rows[0].spec = mixed ? "mixed" : files.spec;
-    bench.rows[0].spec_full = files.spec;
+  for (const io::ModelFiles& files : subjects.models) bench.rows.push_back(make_row(files));
+  measure_quality(subjects, options, passage, bench, pool);
+  Progress speed("generate", static_cast<double>(subjects.models.size()));
+  for (std::size_t i = 0; i < subjects.models.size(); ++i) {
+    const io::ModelFiles& files = subjects.models[i];
+    bench.rows[i].result->throughput = evaluate::measure_throughput(
+        model::load_transformer(files, model::load_shared(files, pool), pool), kTpsTokens,
+        host.read_bandwidth_gbs, pool);
+    speed.advance(1);
   }
-  const model::Transformer own = load(files, pool);
-  measure_quality(own, reference ? &*reference : nullptr, passage, bench, pool);
-  Progress speed("generate", 1);
-  bench.rows[0].result->throughput =
-      evaluate::measure_throughput(own, kTpsTokens, host.read_bandwidth_gbs, pool);
-  speed.advance(1);
 
   // What a checkpoint was made from is the reference, if that is here.
-  const bool source_quantized =
-      reference ? reference->source_quantized : files.spec.empty() && files.source_quantized;
+  const io::ModelFiles& first = subjects.models[0];
+  const bool source_quantized = subjects.reference ? subjects.reference->source_quantized
+                                                   : first.spec.empty() && first.source_quantized;
   fmt::print("{}", report::model_table(bench, &passage, source_quantized));
   if (options.output.empty()) return;
   report::Json json = {{"schema", "squish.eval/1"},
@@ -99,19 +133,24 @@ void run(const Options& options) {
                        {"host", report::to_json(host)},
                        {"squish", report::program_json()},
                        {"config",
-                        {{"model", options.model},
+                        {{"models", options.models},
                          {"reference", options.reference},
                          {"ppl_data", options.text.data},
                          {"ppl_protocol", options.text.protocol},
                          {"ctx", passage.ctx()},
                          {"ppl_tokens", options.text.tokens},
+                         {"fused", options.fused},
                          {"output", options.output},
                          {"threads", pool.size()},
                          {"isa", options.machine.isa}}},
-                       {"model", report::to_json(files)}};
-  if (reference) json["reference"] = report::to_json(*reference);
+                       {"models", report::Json::array()}};
+  for (const io::ModelFiles& files : subjects.models) {
+    json["models"].push_back(report::to_json(files));
+  }
+  if (subjects.reference) json["reference"] = report::to_json(*subjects.reference);
   if (bench.noise) json["noise_floor"] = report::to_json(*bench.noise);
-  json["rows"] = report::Json::array({report::to_json(bench.rows[0], &passage)});
+  json["rows"] = report::Json::array();
+  for (const auto& row : bench.rows) json["rows"].push_back(report::to_json(row, &passage));
   write_atomically(options.output, report::to_text(json));
 }
 
@@ -119,9 +158,11 @@ void run(const Options& options) {
 
 void add_eval(CLI::App& app) {
   CLI::App* const command = app.add_subcommand(
-      "eval", "Perplexity and speed of one model; with a reference, how far it is from that");
+      "eval", "Perplexity and speed of models; with a reference, how far they are from that");
   const auto options = std::make_shared<Options>();
-  command->add_option("MODEL", options->model, "A Hugging Face directory or a .gguf file")
+  command
+      ->add_option("MODEL", options->models,
+                   "Hugging Face directories, .gguf files or checkpoints, of one vocabulary")
       ->check(not_empty)
       ->required();
   command
@@ -129,12 +170,17 @@ void add_eval(CLI::App& app) {
                    "The model to compare with: adds ΔNLL, KL divergence and top-1 agreement")
       ->check(not_empty);
   options->text.add_flags(*command);
+  command->add_flag("--fused", options->fused,
+                    "Predict through the kernels that generate, whose inputs are rounded to 8 "
+                    "bits, instead of decoded weights: slower, and what generation costs besides");
   command->add_option("--output", options->output, "Also write the results as JSON")
       ->check(not_empty);
   options->machine.add_flags(*command);
   command->footer(
       "Example, the figure that llama.cpp quotes for 64 windows:\n"
-      "  squish eval model.gguf --ppl-protocol llama.cpp --ppl-tokens 32768");
+      "  squish eval model.gguf --ppl-protocol llama.cpp --ppl-tokens 32768\n"
+      "Two checkpoints against their source, in one pass over the text:\n"
+      "  squish eval model-q2 model-q3 --reference model.gguf --ppl-tokens 0");
   command->callback([options] { run(*options); });
 }
 

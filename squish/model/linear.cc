@@ -39,19 +39,20 @@ void multiply(ConstMatrixView x, const kernels::Kernel& kernel, MatrixView y, Th
 
 class DenseLinear : public Linear {
  public:
-  DenseLinear(std::shared_ptr<const Matrix> weights, std::unique_ptr<const kernels::Kernel> single,
-              std::size_t single_bytes)
+  DenseLinear(std::shared_ptr<const Matrix> weights, std::unique_ptr<const kernels::Kernel> kernel,
+              std::size_t fused, std::size_t kernel_bytes)
       : weights_(std::move(weights)),
-        single_(std::move(single)),
-        bytes_(single_ != nullptr ? single_bytes : weights_->size() * sizeof(float)) {}
+        kernel_(std::move(kernel)),
+        fused_(fused),
+        bytes_(kernel_ != nullptr ? kernel_bytes : weights_->size() * sizeof(float)) {}
 
   std::size_t rows() const override { return weights_->rows(); }
   std::size_t cols() const override { return weights_->cols(); }
   std::size_t weight_bytes() const override { return bytes_; }
-  const kernels::Kernel* kernel() const override { return single_.get(); }
+  const kernels::Kernel* kernel() const override { return kernel_.get(); }
   void apply(ConstMatrixView x, MatrixView y, ThreadPool& pool) const override {
-    if (single_ != nullptr && x.rows == 1) {
-      multiply(x, *single_, y, pool);
+    if (kernel_ != nullptr && x.rows <= fused_) {
+      multiply(x, *kernel_, y, pool);
     } else {
       multiply(x, *weights_, y, pool);
     }
@@ -59,8 +60,8 @@ class DenseLinear : public Linear {
 
  private:
   std::shared_ptr<const Matrix> weights_;
-  std::unique_ptr<const kernels::Kernel> single_;
-  std::size_t bytes_;
+  std::unique_ptr<const kernels::Kernel> kernel_;
+  std::size_t fused_, bytes_;
 };
 
 class PackedLinear : public Linear {
@@ -112,9 +113,9 @@ void apply_all(std::span<const Linear* const> layers, ConstMatrixView x,
 }
 
 std::unique_ptr<Linear> dense_linear(std::shared_ptr<const Matrix> weights,
-                                     std::unique_ptr<const kernels::Kernel> single,
-                                     std::size_t single_bytes) {
-  return std::make_unique<DenseLinear>(std::move(weights), std::move(single), single_bytes);
+                                     std::unique_ptr<const kernels::Kernel> kernel,
+                                     std::size_t fused, std::size_t kernel_bytes) {
+  return std::make_unique<DenseLinear>(std::move(weights), std::move(kernel), fused, kernel_bytes);
 }
 
 std::unique_ptr<Linear> packed_linear(std::shared_ptr<const quant::Packed> packed,

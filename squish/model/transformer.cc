@@ -49,7 +49,7 @@ Matrix load_weights(const io::ModelFiles& files, const std::string& name, Thread
   return weights;
 }
 
-SharedWeights load_shared(const io::ModelFiles& files, ThreadPool& pool) {
+SharedWeights load_shared(const io::ModelFiles& files, ThreadPool& pool, std::size_t fused) {
   const auto load = [&](const std::string& name) {
     return std::make_shared<const Matrix>(load_weights(files, name, pool));
   };
@@ -60,10 +60,11 @@ SharedWeights load_shared(const io::ModelFiles& files, ThreadPool& pool) {
   std::shared_ptr<const Matrix> weights = head == embedding ? shared.embedding : load(head);
   const io::Tensor& stored = files.table.at(head);
   std::unique_ptr<const kernels::Kernel> kernel;
-  if (stored.type == io::DType::squish) {
+  if (stored.type == io::DType::squish && fused > 0) {
     kernel = kernels::make_kernel(std::make_shared<const quant::Packed>(io::read_packed(stored)));
   }
-  shared.head = dense_linear(std::move(weights), std::move(kernel), stored.stored_bytes());
+  const std::size_t kernel_bytes = kernel != nullptr ? stored.stored_bytes() : 0;
+  shared.head = dense_linear(std::move(weights), std::move(kernel), fused, kernel_bytes);
   return shared;
 }
 

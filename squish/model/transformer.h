@@ -32,13 +32,14 @@ struct Transformer {
 /// One matrix of the model as floats. Error naming file and tensor if a value is not finite.
 Matrix load_weights(const io::ModelFiles& files, const std::string& name, ThreadPool& pool);
 
-/// The large matrices outside the blocks, as floats (of a head in a method's bytes single tokens go
-/// through its kernel); loaded once and shared by the uncompressed model and all candidates.
+/// The large matrices outside the blocks, as floats (through a head in a method's bytes up to
+/// `fused` tokens at a time go by its kernel); loaded once and shared by the uncompressed model and
+/// all candidates.
 struct SharedWeights {
   std::shared_ptr<const Matrix> embedding;
   std::shared_ptr<const Linear> head;  ///< over `embedding` where the two are tied
 };
-SharedWeights load_shared(const io::ModelFiles& files, ThreadPool& pool);
+SharedWeights load_shared(const io::ModelFiles& files, ThreadPool& pool, std::size_t fused = 1);
 
 /// Reads norms and biases from `files`; `linear(name)` gives the layer for each name of
 /// io::linear_names(), asked for in that order.

@@ -145,30 +145,34 @@ void store_tile(const Layout& layout, const TrellisCode& code, std::size_t tile,
             codes.begin() + static_cast<std::ptrdiff_t>(tile * layout.tile_bytes()));
 }
 
-/// Column j of a group of rows.
-void decode_column(const Layout& layout, const std::vector<Stage>& stages, const Bytes& codes,
-                   std::size_t group, std::size_t j, MatrixView out) {
-  const std::size_t first = group / layout.stream_groups * layout.stream_groups;
-  const std::size_t length = layout.length(first), stride = layout.block_width(j);
+/// The block of columns from j on of a group of rows.
+void decode_block(const Layout& layout, const std::vector<Stage>& stages, const Bytes& codes,
+                  std::size_t group, std::size_t j, MatrixView out) {
+  const std::size_t width = layout.block_width(j);
   const std::size_t rows = std::min(kGroup, out.rows - group * kGroup);
-  float values[kGroup] = {};
+  for (std::size_t r = 0; r < rows; ++r)
+    std::ranges::fill(out.row(group * kGroup + r).subspan(j, width), 0.0f);
   std::size_t before = 0;
   for (const auto& [code, gain] : stages) {
     // The group's own bytes and those that its last states run on into.
-    std::uint64_t window = 0;
-    for (std::size_t b = 0; b < code.bits + 2; ++b) {
-      const std::size_t g = first + (group - first + b / code.bits) % length;
-      const std::byte byte = codes[layout.address(g, j) + (before + b % code.bits) * stride];
-      window |= std::to_integer<std::uint64_t>(byte) << (8 * b);
+    std::uint64_t windows[Layout::kBlock] = {};
+    for (std::size_t b = 0, g = group; b < code.bits + 2; ++b) {
+      const std::byte* const bytes =
+          &codes[layout.address(g, j) + (before + b % code.bits) * width];
+      for (std::size_t c = 0; c < width; ++c) {
+        windows[c] |= std::to_integer<std::uint64_t>(bytes[c]) << (8 * b);
+      }
+      if ((b + 1) % code.bits == 0) g = layout.after(g);
     }
     for (std::size_t r = 0; r < rows; ++r) {
-      const std::size_t place = r % code.step;
-      const std::uint64_t state = window >> (code.bits * (r - place)) & (code.states() - 1);
-      values[r] += gain * code.values[(place << code.state_bits) + state];
+      const std::size_t place = r % code.step, shift = code.bits * (r - place);
+      const float* const values = code.values.data() + (place << code.state_bits);
+      float* const row = out.row(group * kGroup + r).data() + j;
+      const std::uint64_t mask = code.states() - 1;
+      for (std::size_t c = 0; c < width; ++c) row[c] += gain * values[windows[c] >> shift & mask];
     }
     before += code.bits;
   }
-  for (std::size_t r = 0; r < rows; ++r) out(group * kGroup + r, j) = values[r];
 }
 
 std::shared_ptr<const Prepared> prepare(const InputMoments& moments, const Spec& spec,
@@ -256,8 +260,8 @@ void decode(const Packed& packed, MatrixView out, ThreadPool& pool) {
     const std::vector<Stage> first = trellis_stages(name, layout.rates.bits(0));
     const std::vector<Stage> last = trellis_stages(name, layout.rates.bits(layout.cols - 1));
     pool.run((layout.rows + kGroup - 1) / kGroup, [&](std::size_t group) {
-      for (std::size_t j = 0; j < layout.cols; ++j) {
-        decode_column(layout, j < layout.rates.high_cols ? first : last, codes, group, j, out);
+      for (std::size_t j = 0; j < layout.cols; j += Layout::kBlock) {
+        decode_block(layout, j < layout.rates.high_cols ? first : last, codes, group, j, out);
       }
     });
   }
