@@ -8,7 +8,7 @@ packages=(
   python3 python3-pip                # pip fetches the test model
   libfmt-dev nlohmann-json3-dev libcli11-dev
   libopenblas-dev liblapacke-dev libpcre2-dev libutf8proc-dev libssl-dev
-  libgtest-dev libgmock-dev
+  libgtest-dev libgmock-dev libbenchmark-dev
   clang-format-14
 )
 

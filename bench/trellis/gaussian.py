@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """SNR of the trellis on i.i.d. Gaussian matrices, over seeds: bench/trellis/gaussian.py [SIZE [SEEDS
-[SPEC;SPEC...]]] prints a table and writes docs/results/trellis-gaussian.json. 4096 and 5 by default:
-about 40 minutes on 2 cores."""
+[OUTPUT [SPEC;SPEC...]]]] prints a table and writes OUTPUT, docs/results/trellis-gaussian.json by default.
+4096 and 5 by default: about 40 minutes on 2 cores."""
 import json
 import pathlib
 import subprocess
@@ -24,7 +24,8 @@ def rows(size, seed, specs, folder):
 def main():
     size = int(sys.argv[1]) if len(sys.argv) > 1 else 4096
     seeds = int(sys.argv[2]) if len(sys.argv) > 2 else 5
-    specs = sys.argv[3] if len(sys.argv) > 3 else SPECS
+    output = pathlib.Path(sys.argv[3]) if len(sys.argv) > 3 else ROOT / "docs/results/trellis-gaussian.json"
+    specs = sys.argv[4] if len(sys.argv) > 4 else SPECS
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(1, seeds + 1):
@@ -43,7 +44,7 @@ def main():
         result["specs"].append(entry)
         print(f"| {spec} | {entry['bpw']:.4f} | {sum(snr) / len(snr):.3f} | {min(snr):.3f} "
               f"| {entry['compress_s']:.1f} |", flush=True)
-    (ROOT / "docs/results/trellis-gaussian.json").write_text(json.dumps(result, indent=1) + "\n")
+    output.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ output=${2:-docs/results/smollm2-135m-trellis.json}
 tokens=${3:-81920}
 keys=${4:-}
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/squish
-work=$cache/trellis/$(basename "$model")$keys
+work=$cache/trellis/$(basename "$model")$keys-$tokens
 calibration=${SQUISH_CALIB:-$cache/$(basename "$model").calib}
 squish=build/release/squish
 

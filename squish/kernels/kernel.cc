@@ -75,6 +75,10 @@ void make_input(const InputForm& form, std::span<const float> x, Input& out) {
   }
 }
 
+std::size_t Kernel::run_rows() const {
+  return std::max(row_step_, kRunWeights / form_.cols / row_step_ * row_step_);
+}
+
 std::unique_ptr<const Kernel> make_kernel(std::shared_ptr<const quant::Packed> packed) {
   const std::string& method = packed->spec.method();
   if (method == "trellis") return trellis_kernel(std::move(packed));
@@ -100,8 +104,7 @@ void multiply(std::span<const Product> products, std::span<const float> x, Threa
     }
     const auto input = static_cast<std::size_t>(form - scratch.forms.begin());
     kernel.tabulate(scratch.inputs[input], scratch.tables[p]);
-    const std::size_t step = kernel.row_step();
-    const std::size_t run = std::max(step, kRunWeights / kernel.form().cols / step * step);
+    const std::size_t run = kernel.run_rows();
     for (std::size_t begin = 0; begin < kernel.rows(); begin += run) {
       scratch.runs.push_back({&products[p], input, p, begin, std::min(kernel.rows(), begin + run)});
     }

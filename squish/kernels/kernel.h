@@ -60,6 +60,8 @@ class Kernel {
   const InputForm& form() const { return form_; }
   /// Rows that are worked out together: multiply() is asked for runs that begin at multiples.
   std::size_t row_step() const { return row_step_; }
+  /// Rows that a thread takes at a time, a multiple of row_step(): a few microseconds of work.
+  std::size_t run_rows() const;
 
   /// What multiply() looks up, where that depends on the input; once for each input.
   virtual void tabulate(const Input& /*x*/, Bytes& /*tables*/) const {}

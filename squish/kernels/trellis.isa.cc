@@ -101,7 +101,7 @@ class Decoder {
         third_(table(t.tables[2])) {}
 
   template <int R>
-  Vector values(const Vector* v) const {
+  __attribute__((always_inline)) Vector values(const Vector* v) const {
     constexpr int q = Bits * R / 8, shift = Bits * R % 8;
     Vector h =
         _mm512_xor_si512(through(v[q], t_.hash[shift][0]), through(v[q + 1], t_.hash[shift][1]));
@@ -151,7 +151,7 @@ class Decoder {
   }
 
   template <int R>
-  Vector values(const Vector* v) const {
+  __attribute__((always_inline)) Vector values(const Vector* v) const {
     constexpr int q = Bits * R / 8, shift = Bits * R % 8;
     const Vector low = window<shift>(v[q], v[q + 1]);
     const Vector high = window<shift>(v[q + 1], v[q + (shift == 0 ? 1 : 2)]);
@@ -196,8 +196,10 @@ struct Factor {
 constexpr std::int32_t kOffset = 0;
 #endif
 
+// Inlined, or the sums would go through memory.
 template <int Bits, bool Third, int R = 0>
-void add_rows(const Decoder<Bits, Third>& decoder, const Vector* v, const Factor& x, Vector* sum) {
+__attribute__((always_inline)) inline void add_rows(const Decoder<Bits, Third>& decoder,
+                                                    const Vector* v, const Factor& x, Vector* sum) {
   sum[R] = x.dot(sum[R], decoder.template values<R>(v));
   if constexpr (R < 7) add_rows<Bits, Third, R + 1>(decoder, v, x, sum);
 }
