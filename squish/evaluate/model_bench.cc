@@ -43,10 +43,7 @@ class ModelBencher {
     for (std::size_t i = 1; i < bench_.rows.size(); ++i) {
       progress.advance(0, bench_.rows[i].spec);
       run_step(bench_.rows[i], [&] {
-        measure_speed(bench_.rows[i], build(shared, i, [&](const io::Tensor& tensor) {
-                        return model::dense_linear(
-                            std::make_shared<const Matrix>(io::read_matrix(tensor, pool_)));
-                      }));
+        measure_speed(bench_.rows[i], model::load_transformer(candidates_[i], shared, pool_));
       });
       progress.advance(1);
     }
@@ -80,24 +77,17 @@ class ModelBencher {
     }
   }
 
-  /// The candidate of row `i`, each layer made from its tensor by `linear`.
-  template <class MakeLinear>
-  model::Transformer build(const model::SharedWeights& shared, std::size_t i,
-                           const MakeLinear& linear) {
-    return model::build_transformer(candidates_[i], shared, pool_, [&](const std::string& name) {
-      return linear(candidates_[i].table.at(name));
-    });
-  }
-
   void measure_quality(const model::Transformer& reference, const model::SharedWeights& shared) {
     std::vector<std::size_t> rows;  // those that are still well
     std::vector<model::Transformer> candidates;
     for (std::size_t i = 1; i < bench_.rows.size(); ++i) {
       run_step(bench_.rows[i], [&] {
-        candidates.push_back(build(shared, i, [](const io::Tensor& tensor) {
-          return model::packed_linear(
-              std::make_shared<const quant::Packed>(io::read_packed(tensor)));
-        }));
+        candidates.push_back(
+            model::build_transformer(candidates_[i], shared, pool_, [&](const std::string& name) {
+              const io::Tensor& tensor = candidates_[i].table.at(name);
+              return model::packed_linear(
+                  std::make_shared<const quant::Packed>(io::read_packed(tensor)), 0);
+            }));
         rows.push_back(i);
       });
     }

@@ -59,6 +59,9 @@ Throughput measure_throughput(const model::Transformer& model, std::size_t token
   tokens = std::min(tokens, limit - prompt.size());
 
   Throughput result;
+  for (const model::Layer& layer : model.layers) {
+    if (layer.q->kernel() != nullptr) result.fused = true;
+  }
   {
     model::KvCache cache(model.config, prefill.size());
     Matrix logits(1, vocab);

@@ -11,6 +11,7 @@ struct Throughput {
   Timing tps, prefill_tps;     ///< tokens per second
   double bytes_per_token = 0;  ///< at the mean length of the cache
   double bandwidth_fraction = 0;
+  bool fused = false;  ///< compressed layers are multiplied as they are stored; else as floats
 };
 
 /// Bytes of weights that one token must read: all layers and the head.

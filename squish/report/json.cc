@@ -92,6 +92,7 @@ Json to_json(const evaluate::Row<evaluate::ModelResult>& row, const evaluate::Pa
     json["prefill_tps"] = to_json(result.throughput->prefill_tps);
     json["bytes_per_token"] = result.throughput->bytes_per_token;
     json["bandwidth_fraction"] = result.throughput->bandwidth_fraction;
+    json["fused"] = result.throughput->fused;
   }
   json["backend"] = backend_name();
   return json;

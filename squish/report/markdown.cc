@@ -142,11 +142,15 @@ std::string model_table(const evaluate::ModelBench& bench, const evaluate::Passa
         "{:.1e}, top-1 {:.2f} %.\n",
         bench.noise->delta_nll, bench.noise->kld_mean, 100 * bench.noise->top1_agreement);
   }
-  if (std::any_of(bench.rows.begin(), bench.rows.end(),
-                  [](const auto& row) { return row.result && row.result->throughput; })) {
-    text +=
-        "\nFor now every compressed layer is decoded to f32 before generating: TPS, prefill TPS "
-        "and GB/s are those of f32 weights, until fused kernels exist.\n";
+  std::string unfused;
+  for (const auto& row : bench.rows) {
+    if (row.method == "none" || !row.result || !row.result->throughput) continue;
+    if (row.result->throughput->fused) continue;
+    if (unfused.find('`' + row.spec + '`') != std::string::npos) continue;
+    unfused += (unfused.empty() ? "`" : ", `") + row.spec + '`';
+  }
+  if (!unfused.empty()) {
+    text += "\nWithout kernels yet, decoded to f32 before generating: " + unfused + ".\n";
   }
   if (source_quantized) {
     text += kQuantisedSource;

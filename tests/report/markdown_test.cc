@@ -42,7 +42,7 @@ TEST(MatrixTable, ShowsResultsAndSaysWhyRowsFailed) {
 TEST(ModelTable, ShowsEveryColumnAndWhatBelongsToTheFigures) {
   evaluate::ModelBench bench;
   bench.rows.resize(3);
-  bench.rows[0].spec = "none";
+  bench.rows[0].spec = bench.rows[0].method = "none";
   bench.rows[0].result = {
       .storage = {16, 16, 1000},
       .quality = evaluate::Quality{.ppl = 20, .nll = 3, .nll_se = 0.05, .divergence = {}},
@@ -54,7 +54,8 @@ TEST(ModelTable, ShowsEveryColumnAndWhatBelongsToTheFigures) {
       .quality = evaluate::Quality{.ppl = 22,
                                    .nll = 3.09,
                                    .nll_se = 0.05,
-                                   .divergence = evaluate::Divergence{0.09, 0.01, 0.08, 0.5, 0.9}}};
+                                   .divergence = evaluate::Divergence{0.09, 0.01, 0.08, 0.5, 0.9}},
+      .throughput = evaluate::Throughput{{20, 18, 22, 3}, {300, 290, 310, 3}, 1e8, 0.25}};
   bench.rows[2].spec = "vptq";
   bench.rows[2].status = "because";
   bench.noise = evaluate::Divergence{1e-7, 0, 2e-9, 1e-8, 1};
@@ -73,15 +74,18 @@ TEST(ModelTable, ShowsEveryColumnAndWhatBelongsToTheFigures) {
       "| none   |     16.000 |    16.000 | 20.000 ± 1.000 |               – |      – |      – "
       "| 10.0 |         300 |  5.0 |            – |\n"
       "| int4   |      5.000 |     5.500 | 22.000 ± 1.100 | 0.0900 ± 0.0100 | 0.0800 | 90.0 % "
-      "|    – |           – |    – |          1.2 |\n"
+      "| 20.0 |         300 |  2.0 |          1.2 |\n"
       "| vptq   |          – |         – |              – |               – |      – |      – "
       "|    – |           – |    – |            – |\n");
   for (const char* const part :
        {"gptq-3@1, 2 scored tokens of other (sha256 abc)", "KLD 2.0e-09, top-1 100.00 %",
-        "The source is itself quantised", "are those of f32 weights", "`vptq` failed: because"}) {
+        "The source is itself quantised", "decoded to f32 before generating: `int4`.",
+        "`vptq` failed: because"}) {
     EXPECT_NE(table.find(part), std::string::npos) << part;
   }
   EXPECT_EQ(model_table(bench, nullptr, false).find("quantised"), std::string::npos);
+  bench.rows[1].result->throughput->fused = true;
+  EXPECT_EQ(model_table(bench, nullptr, false).find("before generating"), std::string::npos);
 }
 
 }  // namespace
