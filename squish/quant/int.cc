@@ -30,6 +30,7 @@
 #include "squish/linalg/gemm.h"
 #include "squish/quant/feedback.h"
 #include "squish/quant/int.isa.h"
+#include "squish/quant/int_layout.h"
 #include "squish/quant/registry.h"
 
 namespace squish::quant {
@@ -40,26 +41,7 @@ const IntOps& int_ops() { return choose(scalar::kIntOps, avx2::kIntOps, avx512::
 
 namespace {
 
-struct Layout {
-  unsigned bits;
-  bool symmetric, half_scales;
-  std::size_t rows, cols, group;
-
-  Layout(const Spec& spec, std::size_t r, std::size_t c)
-      : bits(static_cast<unsigned>(spec.method().back() - '0')),
-        symmetric(spec.integer("sym") == 1),
-        half_scales(spec.word("scale") == "f16"),
-        rows(r),
-        cols(c),
-        group(spec.integer("g") == 0 ? c : static_cast<std::size_t>(spec.integer("g"))) {}
-
-  int low() const { return symmetric ? -(1 << (bits - 1)) : 0; }
-  int high() const { return symmetric ? (1 << (bits - 1)) - 1 : (1 << bits) - 1; }
-  std::size_t groups() const { return (cols + group - 1) / group; }  // of one row
-  std::size_t group_size(std::size_t g) const { return std::min(group, cols - g * group); }
-  std::size_t row_bytes() const { return packed_bytes(cols, bits); }
-  std::size_t scale_bytes() const { return rows * groups() * (half_scales ? 2 : 4); }
-};
+using Layout = IntLayout;
 
 void store(Bytes& bytes, std::size_t index, float value, bool half) {
   if (half) {

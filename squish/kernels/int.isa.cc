@@ -1,0 +1,489 @@
+#include "squish/kernels/int.isa.h"
+
+#include "squish/base/half.h"
+
+#if defined(SQUISH_ISA_avx2) || defined(SQUISH_ISA_avx512)
+#include <immintrin.h>
+#endif
+
+namespace squish::kernels::SQUISH_ISA_NAMESPACE {
+namespace {
+
+constexpr std::size_t kBlock = 64;
+
+template <std::size_t Apart>
+void take_apart(const std::int8_t* x, std::size_t blocks, std::int8_t* ordered) {
+  constexpr std::size_t run = kBlock / Apart;
+  for (std::size_t b = 0; b < blocks; ++b, x += kBlock, ordered += kBlock) {
+    for (std::size_t j = 0; j < run; ++j) {
+      for (std::size_t k = 0; k < Apart; ++k) ordered[k * run + j] = x[j * Apart + k];
+    }
+  }
+}
+
+void order(unsigned bits, const std::int8_t* x, std::size_t blocks, std::int8_t* ordered) {
+  if (bits == 2) {
+    take_apart<4>(x, blocks, ordered);
+  } else if (bits == 4) {
+    take_apart<2>(x, blocks, ordered);
+  } else {
+    take_apart<1>(x, blocks, ordered);
+  }
+}
+
+float load_value(const std::uint8_t* values, std::size_t i, bool half) {
+  if (half) return from_f16(reinterpret_cast<const std::uint16_t*>(values)[i]);
+  return reinterpret_cast<const float*>(values)[i];
+}
+
+/// 64 codes; `p` has Bits * 8 bytes.
+template <int Bits>
+void unpack_into(const std::uint8_t* p, std::uint8_t* codes) {
+  for (int i = 0; i < 8; ++i) {
+    std::uint64_t eight = 0;
+    for (int k = 0; k < Bits; ++k) eight |= std::uint64_t{p[i * Bits + k]} << (8 * k);
+    for (int k = 0; k < 8; ++k) {
+      codes[8 * i + k] = static_cast<std::uint8_t>(eight >> (Bits * k) & ((1 << Bits) - 1));
+    }
+  }
+}
+
+template <int Bits>
+void multiply_any(const IntMatrix& m, const IntInput& in, std::size_t begin, std::size_t end,
+                  float* scratch, std::size_t /*stride*/, float* y) {
+  for (std::size_t row = begin; row < end; ++row) {
+    const std::uint8_t* const bytes = m.codes + row * m.row_bytes;
+    float total = 0;
+    for (std::size_t g = 0; g < m.groups; ++g) {
+      scratch[g] = load_value(m.scale, row * m.groups + g, m.half);
+      const float zero =
+          m.zero == nullptr ? scratch[g] : load_value(m.zero, row * m.groups + g, m.half);
+      total += zero * in.sum[g];
+    }
+    std::size_t g = 0, group_end = m.group;
+    for (std::size_t b = 0; b < m.blocks; ++b) {
+      std::uint8_t codes[kBlock], rest[8 * Bits] = {};
+      const std::size_t at = b * 8 * Bits, first = b * kBlock;
+      const bool whole = at + 8 * Bits <= m.row_bytes;
+      for (std::size_t i = at; !whole && i < m.row_bytes; ++i) rest[i - at] = bytes[i];
+      unpack_into<Bits>(whole ? bytes + at : rest, codes);
+      const std::size_t block_end = first + kBlock < m.cols ? first + kBlock : m.cols;
+      for (std::size_t j = first; j < block_end;) {
+        if (j == group_end) {
+          ++g;
+          group_end += m.group;
+        }
+        const std::size_t piece_end = group_end < block_end ? group_end : block_end;
+        std::int32_t sum = 0;
+        for (; j < piece_end; ++j) sum += codes[j - first] * in.x[j];
+        total += scratch[g] * in.scale[b] * static_cast<float>(sum);
+      }
+    }
+    y[row] = total;
+  }
+}
+
+#if defined(SQUISH_ISA_avx2) || defined(SQUISH_ISA_avx512)
+
+#if defined(SQUISH_ISA_avx512)
+#define SQUISH_VECTOR(operation) _mm512_##operation
+#define SQUISH_BITS(operation) _mm512_##operation##_si512
+typedef __m512i Vector;
+typedef __m512 Floats;
+
+Vector load(const void* p) { return _mm512_loadu_si512(p); }
+Floats permute(Floats v, Vector lanes) { return _mm512_permutexvar_ps(lanes, v); }
+Vector load_lanes(const std::uint8_t* p) {
+  return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+
+/// values[first .. first + n), and zeros; n may be more than there are lanes.
+Floats load_values(const std::uint8_t* values, std::size_t first, std::size_t n, bool half) {
+  const auto mask = static_cast<__mmask16>(n >= 16 ? 0xffff : (1 << n) - 1);
+  if (half) return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, values + 2 * first));
+  return _mm512_maskz_loadu_ps(mask, values + 4 * first);
+}
+
+__m256 halved(Floats v) {
+  return _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+}
+#else
+#define SQUISH_VECTOR(operation) _mm256_##operation
+#define SQUISH_BITS(operation) _mm256_##operation##_si256
+typedef __m256i Vector;
+typedef __m256 Floats;
+
+Vector load(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+Floats permute(Floats v, Vector lanes) { return _mm256_permutevar8x32_ps(v, lanes); }
+Vector load_lanes(const std::uint8_t* p) {
+  return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+}
+
+Floats load_values(const std::uint8_t* values, std::size_t first, std::size_t n, bool half) {
+  alignas(32) std::uint8_t copy[32] = {};
+  const std::size_t size = half ? 2 : 4;
+  const std::uint8_t* p = values + size * first;
+  if (n < 8) {
+    for (std::size_t i = 0; i < n * size; ++i) copy[i] = p[i];
+    p = copy;
+  }
+  if (half) return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  return _mm256_loadu_ps(reinterpret_cast<const float*>(p));
+}
+
+__m256 halved(Floats v) { return v; }
+#endif
+
+constexpr std::size_t kLanes = sizeof(Floats) / 4, kVectors = kBlock / sizeof(Vector);
+
+/// 64 codes, a byte each, in the order of IntOps::order.
+struct Codes {
+  Vector v[kVectors];
+};
+
+/// What takes codes of 3, 5, 6 or 7 bits apart.
+template <int Bits>
+struct Shuffles {
+#if defined(SQUISH_ISA_avx512vbmi)
+  alignas(64) std::uint8_t bytes[64] = {}, shifts[64] = {};
+
+  constexpr Shuffles() {
+    for (int i = 0; i < 64; ++i) {
+      bytes[i] = static_cast<std::uint8_t>(i / 8 * Bits + i % 8);
+      shifts[i] = static_cast<std::uint8_t>(i % 8 * Bits);
+    }
+  }
+#else
+  // By lane of 16 bits, that an even and an odd code go to the low and the high byte of: two bytes
+  // that hold the code, and what brings it there as the upper or lower half of a product.
+  alignas(64) std::uint8_t even[64] = {}, odd[64] = {};
+  alignas(64) std::uint16_t even_factor[32] = {}, odd_factor[32] = {}, lane_words[32] = {};
+
+  constexpr Shuffles() {
+    for (int i = 0; i < 32; ++i) {
+      const int first = i % 8 * 2 * Bits, second = first + Bits;
+      const int shift = first % 8 == 0 ? 8 : first % 8;  // 16 - 0 would not do
+      const int byte = (first - shift) / 8;              // -1: zero
+      even[2 * i] = static_cast<std::uint8_t>(first == 0 ? 128 : byte);
+      even[2 * i + 1] = static_cast<std::uint8_t>(first == 0 ? 0 : byte + 1);
+      even_factor[i] = static_cast<std::uint16_t>(1 << (16 - shift));
+      odd[2 * i] = static_cast<std::uint8_t>(second / 8);
+      odd[2 * i + 1] = static_cast<std::uint8_t>(second / 8 + 1);
+      odd_factor[i] = static_cast<std::uint16_t>(1 << (8 - second % 8));
+      lane_words[i] = static_cast<std::uint16_t>(i / 8 * Bits + i % 8);
+    }
+  }
+#endif
+};
+
+template <int Bits>
+constexpr Shuffles<Bits> kShuffles;
+
+Vector bytes_of(int b) { return SQUISH_VECTOR(set1_epi8)(static_cast<char>(b)); }
+
+#if !defined(SQUISH_ISA_avx512vbmi)
+/// 16 codes in each 128 bits, which begin with theirs.
+template <int Bits>
+Vector spread(Vector v) {
+  const auto& s = kShuffles<Bits>;
+  const Vector even =
+      SQUISH_VECTOR(mulhi_epu16)(SQUISH_VECTOR(shuffle_epi8)(v, load(s.even)), load(s.even_factor));
+  const Vector odd =
+      SQUISH_VECTOR(mullo_epi16)(SQUISH_VECTOR(shuffle_epi8)(v, load(s.odd)), load(s.odd_factor));
+  constexpr int mask = (1 << Bits) - 1;
+  return SQUISH_BITS(or)(SQUISH_BITS(and)(even, SQUISH_VECTOR(set1_epi16)(mask)),
+                         SQUISH_BITS(and)(odd, SQUISH_VECTOR(set1_epi16)(mask << 8)));
+}
+#endif
+
+#if defined(SQUISH_ISA_avx512)
+
+/// Bytes that unpack() reads.
+template <int Bits>
+constexpr std::size_t kRead = Bits == 2   ? 16
+                              : Bits <= 4 ? 32
+                                          : 64;
+
+template <int Bits>
+Codes unpack(const std::uint8_t* p) {
+  const Vector mask = bytes_of((1 << Bits) - 1);
+  if constexpr (Bits == 8) {
+    return {load(p)};
+  } else if constexpr (Bits == 4) {
+    const Vector twice =
+        _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+    const Vector shifts = _mm512_set_epi32(4, 4, 4, 4, 4, 4, 4, 4, 0, 0, 0, 0, 0, 0, 0, 0);
+    return {_mm512_and_si512(_mm512_srlv_epi32(twice, shifts), mask)};
+  } else if constexpr (Bits == 2) {
+    const Vector times =
+        _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    const Vector shifts = _mm512_set_epi32(6, 6, 6, 6, 4, 4, 4, 4, 2, 2, 2, 2, 0, 0, 0, 0);
+    return {_mm512_and_si512(_mm512_srlv_epi32(times, shifts), mask)};
+  } else {
+    Vector v;
+    if constexpr (kRead<Bits> == 64) {
+      v = load(p);
+    } else {
+      v = _mm512_castsi256_si512(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+    }
+    const auto& s = kShuffles<Bits>;
+#if defined(SQUISH_ISA_avx512vbmi)
+    const Vector eights = _mm512_permutexvar_epi8(load(s.bytes), v);
+    return {_mm512_and_si512(_mm512_multishift_epi64_epi8(load(s.shifts), eights), mask)};
+#else
+    return {spread<Bits>(_mm512_permutexvar_epi16(load(s.lane_words), v))};
+#endif
+  }
+}
+
+/// x of a block, as dot products want it.
+template <int Bits>
+struct Factor {
+  Vector x;
+  explicit Factor(const std::int8_t* p) : x(load(p)) {}
+
+  Vector dot(const Codes& codes, std::size_t /*vector*/) const {
+    return _mm512_dpbusd_epi32(_mm512_setzero_si512(), codes.v[0], x);
+  }
+  Vector dot(const Codes& codes) const { return dot(codes, 0); }
+};
+
+#else
+
+template <int Bits>
+constexpr std::size_t kRead = Bits == 2   ? 16
+                              : Bits == 4 ? 32
+                              : Bits == 8 ? 64
+                                          : 6 * Bits + 16;
+
+template <int Bits>
+Codes unpack(const std::uint8_t* p) {
+  const Vector mask = bytes_of((1 << Bits) - 1);
+  if constexpr (Bits == 8) {
+    return {load(p), load(p + 32)};
+  } else if constexpr (Bits == 4) {
+    const Vector v = load(p);
+    return {_mm256_and_si256(v, mask), _mm256_and_si256(_mm256_srli_epi16(v, 4), mask)};
+  } else if constexpr (Bits == 2) {
+    const Vector v =
+        _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    return {_mm256_and_si256(_mm256_srlv_epi32(v, _mm256_set_epi32(2, 2, 2, 2, 0, 0, 0, 0)), mask),
+            _mm256_and_si256(_mm256_srlv_epi32(v, _mm256_set_epi32(6, 6, 6, 6, 4, 4, 4, 4)), mask)};
+  } else {
+    const auto two = [](const std::uint8_t* q) {
+      return spread<Bits>(_mm256_inserti128_si256(
+          _mm256_castsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(q))),
+          _mm_loadu_si128(reinterpret_cast<const __m128i*>(q + 2 * Bits)), 1));
+    };
+    return {two(p), two(p + 4 * Bits)};
+  }
+}
+
+template <int Bits>
+struct Factor {
+  Vector x[2];
+  explicit Factor(const std::int8_t* p) : x{load(p), load(p + 32)} {}
+
+  Vector dot(const Codes& codes, std::size_t vector) const {
+    return in_32(_mm256_maddubs_epi16(codes.v[vector], x[vector]));
+  }
+  Vector dot(const Codes& codes) const {
+    if constexpr (Bits <= 6) {  // four products fit 16 bits
+      return in_32(_mm256_add_epi16(_mm256_maddubs_epi16(codes.v[0], x[0]),
+                                    _mm256_maddubs_epi16(codes.v[1], x[1])));
+    } else {
+      return _mm256_add_epi32(dot(codes, 0), dot(codes, 1));
+    }
+  }
+
+ private:
+  static Vector in_32(Vector pairs) { return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)); }
+};
+
+/// Not even two products of 8 bits fit 16.
+template <>
+struct Factor<8> {
+  Vector even[2], odd[2];
+  explicit Factor(const std::int8_t* p) {
+    for (int i = 0; i < 2; ++i) {
+      const Vector x = load(p + 32 * i);
+      even[i] = _mm256_srai_epi16(_mm256_slli_epi16(x, 8), 8);
+      odd[i] = _mm256_srai_epi16(x, 8);
+    }
+  }
+
+  Vector dot(const Codes& codes, std::size_t vector) const {
+    const Vector low = _mm256_and_si256(codes.v[vector], _mm256_set1_epi16(255));
+    const Vector high = _mm256_srli_epi16(codes.v[vector], 8);
+    return _mm256_add_epi32(_mm256_madd_epi16(low, even[vector]),
+                            _mm256_madd_epi16(high, odd[vector]));
+  }
+  Vector dot(const Codes& codes) const { return _mm256_add_epi32(dot(codes, 0), dot(codes, 1)); }
+};
+
+#endif
+
+Floats in_float(Vector v) { return SQUISH_VECTOR(cvtepi32_ps)(v); }
+Floats all(float f) { return SQUISH_VECTOR(set1_ps)(f); }
+Floats load_floats(const float* p) { return SQUISH_VECTOR(loadu_ps)(p); }
+void store_floats(float* p, Floats v) { SQUISH_VECTOR(storeu_ps)(p, v); }
+Floats multiply(Floats a, Floats b) { return SQUISH_VECTOR(mul_ps)(a, b); }
+Floats multiply_add(Floats a, Floats b, Floats c) { return SQUISH_VECTOR(fmadd_ps)(a, b, c); }
+
+/// What is added up for kIntRows rows.
+struct Sums {
+  Floats v[kIntRows];
+
+  void store(float* y, std::size_t rows) const {
+    const __m256 ab = _mm256_hadd_ps(halved(v[0]), halved(v[1]));
+    const __m256 cd = _mm256_hadd_ps(halved(v[2]), halved(v[3]));
+    const __m256 abcd = _mm256_hadd_ps(ab, cd);
+    alignas(16) float totals[4];
+    _mm_store_ps(totals, _mm_add_ps(_mm256_castps256_ps128(abcd), _mm256_extractf128_ps(abcd, 1)));
+    for (std::size_t r = 0; r < rows; ++r) y[r] = totals[r];
+  }
+};
+
+/// kIntRows rows, the last one over again where there are fewer.
+template <int Bits>
+class Rows {
+ public:
+  Rows(const IntMatrix& m, std::size_t first, std::size_t end) : m_(m) {
+    for (std::size_t r = 0; r < kIntRows; ++r) {
+      row_[r] = first + r < end ? first + r : end - 1;
+      codes_[r] = m.codes + row_[r] * m.row_bytes;
+    }
+  }
+
+  /// What zeros, or the codes' offset, add; scratch: the scales, by group.
+  void take_offsets(const IntInput& in, Sums& sums) const {
+    for (std::size_t r = 0; r < kIntRows; ++r) {
+      const std::uint8_t* const values = m_.zero == nullptr ? m_.scale : m_.zero;
+      sums.v[r] = all(0);
+      for (std::size_t g = 0; g < m_.groups; g += kLanes) {
+        const Floats zero = load_values(values, row_[r] * m_.groups + g, m_.groups - g, m_.half);
+        sums.v[r] = multiply_add(zero, load_floats(in.sum + g), sums.v[r]);
+      }
+    }
+  }
+
+  void scales_by_group(float* scratch, std::size_t stride) const {
+    for (std::size_t r = 0; r < kIntRows; ++r, scratch += stride) {
+      for (std::size_t g = 0; g < m_.groups; g += kLanes) {
+        store_floats(scratch + g,
+                     load_values(m_.scale, row_[r] * m_.groups + g, m_.groups - g, m_.half));
+      }
+    }
+  }
+
+  /// Times the input's.
+  void scales_by_block(const IntInput& in, float* scratch, std::size_t stride) const {
+    for (std::size_t b = 0; b < m_.blocks; b += kLanes) {
+      const std::size_t group = m_.block_group[b];
+      const Vector lanes = SQUISH_VECTOR(sub_epi32)(load(m_.block_group + b),
+                                                    SQUISH_VECTOR(set1_epi32)(m_.block_group[b]));
+      const Floats factor = load_floats(in.scale + b);
+      for (std::size_t r = 0; r < kIntRows; ++r) {
+        const Floats scales =
+            load_values(m_.scale, row_[r] * m_.groups + group, m_.groups - group, m_.half);
+        store_floats(scratch + r * stride + b, multiply(permute(scales, lanes), factor));
+      }
+    }
+  }
+
+  /// add(b, codes), where codes[r] has kRead bytes, for all blocks.
+  template <class Add>
+  void for_blocks(const Add& add) const {
+    const std::size_t left = m_.code_bytes - (codes_[kIntRows - 1] - m_.codes);
+    std::size_t direct = left < kRead<Bits> ? 0 : (left - kRead<Bits>) / (8 * Bits) + 1;
+    if (direct > m_.blocks) direct = m_.blocks;
+    for (std::size_t b = 0; b < direct; ++b) {
+      const std::uint8_t* p[kIntRows];
+      for (std::size_t r = 0; r < kIntRows; ++r) p[r] = codes_[r] + b * 8 * Bits;
+      add(b, p);
+    }
+    for (std::size_t b = direct; b < m_.blocks; ++b) {
+      std::uint8_t copies[kIntRows][kRead<Bits>] = {};
+      const std::uint8_t* p[kIntRows];
+      for (std::size_t r = 0; r < kIntRows; ++r) {
+        const std::size_t at = b * 8 * Bits;
+        for (std::size_t i = 0; i < 8 * Bits && at + i < m_.row_bytes; ++i) {
+          copies[r][i] = codes_[r][at + i];
+        }
+        p[r] = copies[r];
+      }
+      add(b, p);
+    }
+  }
+
+ private:
+  const IntMatrix& m_;
+  std::size_t row_[kIntRows];
+  const std::uint8_t* codes_[kIntRows];
+};
+
+template <int Bits>
+void multiply_whole(const IntMatrix& m, const IntInput& in, std::size_t begin, std::size_t end,
+                    float* scratch, std::size_t stride, float* y) {
+  for (std::size_t row = begin; row < end; row += kIntRows) {
+    const Rows<Bits> rows(m, row, end);
+    Sums sums;
+    rows.take_offsets(in, sums);
+    rows.scales_by_block(in, scratch, stride);
+    rows.for_blocks([&](std::size_t b, const std::uint8_t* const* p) {
+      const Factor<Bits> x(in.ordered + b * kBlock);
+      for (std::size_t r = 0; r < kIntRows; ++r) {
+        sums.v[r] = multiply_add(in_float(x.dot(unpack<Bits>(p[r]))), all(scratch[r * stride + b]),
+                                 sums.v[r]);
+      }
+    });
+    sums.store(y + row, end - row < kIntRows ? end - row : kIntRows);
+  }
+}
+
+template <int Bits>
+void multiply_split(const IntMatrix& m, const IntInput& in, std::size_t begin, std::size_t end,
+                    float* scratch, std::size_t stride, float* y) {
+  for (std::size_t row = begin; row < end; row += kIntRows) {
+    const Rows<Bits> rows(m, row, end);
+    Sums sums;
+    rows.take_offsets(in, sums);
+    rows.scales_by_group(scratch, stride);
+    rows.for_blocks([&](std::size_t b, const std::uint8_t* const* p) {
+      const Factor<Bits> x(in.ordered + b * kBlock);
+      Codes codes[kIntRows];
+      for (std::size_t r = 0; r < kIntRows; ++r) codes[r] = unpack<Bits>(p[r]);
+      for (std::size_t v = 0; v < kVectors; ++v) {
+        const std::size_t vector = b * kVectors + v;
+        const Vector lanes = load_lanes(m.lane_group + vector * kLanes);
+        for (std::size_t r = 0; r < kIntRows; ++r) {
+          const Floats scales = load_floats(scratch + r * stride + m.vector_group[vector]);
+          const Floats product = multiply(in_float(x.dot(codes[r], v)), all(in.scale[b]));
+          sums.v[r] = multiply_add(product, permute(scales, lanes), sums.v[r]);
+        }
+      }
+    });
+    sums.store(y + row, end - row < kIntRows ? end - row : kIntRows);
+  }
+}
+
+#else
+
+constexpr std::size_t kLanes = 0;
+template <int Bits>
+constexpr IntOps::Multiply multiply_whole = multiply_any<Bits>;
+template <int Bits>
+constexpr IntOps::Multiply multiply_split = multiply_any<Bits>;
+
+#endif
+
+#define SQUISH_ALL_BITS(function) \
+  { function<2>, function<3>, function<4>, function<5>, function<6>, function<7>, function<8> }
+
+}  // namespace
+
+extern const IntOps kIntOps;
+const IntOps kIntOps = {kLanes, order, SQUISH_ALL_BITS(multiply_whole),
+                        SQUISH_ALL_BITS(multiply_split), SQUISH_ALL_BITS(multiply_any)};
+
+}  // namespace squish::kernels::SQUISH_ISA_NAMESPACE
