@@ -67,7 +67,7 @@ void measure_quality(const Subjects& subjects, const Options& options,
                      const evaluate::Passage& passage, evaluate::ModelBench& bench,
                      ThreadPool& pool) {
   const auto load = [&](const io::ModelFiles& files, std::size_t few) {
-    return model::load_transformer(files, model::load_shared(files, pool, few), pool, few);
+    return model::load_transformer(files, model::load_shared(files, pool), pool, few);
   };
   const std::size_t count = subjects.models.size();
   const std::size_t passes = subjects.reference ? 1 + count : count;

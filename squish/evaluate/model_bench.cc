@@ -35,7 +35,7 @@ class ModelBencher {
       }
     }
     {
-      const model::Transformer reference = model::load_transformer(files_, own, pool_);
+      const model::Transformer reference = model::load_transformer(files_, own, pool_, 0);
       if (passage_ != nullptr) measure_quality(reference, shared);
       run_step(bench_.rows[0], [&] { measure_speed(bench_.rows[0], reference); });
     }

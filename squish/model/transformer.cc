@@ -9,9 +9,13 @@
 #include "squish/linalg/vector_ops.isa.h"
 #include "squish/model/attention.h"
 #include "squish/model/rope.h"
+#include "squish/model/stored_linear.h"
 
 namespace squish::model {
 namespace {
+
+constexpr const char* kEmbedding = "model.embed_tokens.weight";
+constexpr const char* kHead = "lm_head.weight";
 
 std::vector<float> load_vector(const io::ModelFiles& files, const std::string& name,
                                ThreadPool& pool) {
@@ -49,29 +53,28 @@ Matrix load_weights(const io::ModelFiles& files, const std::string& name, Thread
   return weights;
 }
 
-SharedWeights load_shared(const io::ModelFiles& files, ThreadPool& pool, std::size_t fused) {
+SharedWeights load_shared(const io::ModelFiles& files, ThreadPool& pool) {
   const auto load = [&](const std::string& name) {
     return std::make_shared<const Matrix>(load_weights(files, name, pool));
   };
   SharedWeights shared;
-  const std::string embedding = "model.embed_tokens.weight";
-  const std::string head = files.config.tied_embeddings ? embedding : "lm_head.weight";
-  shared.embedding = load(embedding);
-  std::shared_ptr<const Matrix> weights = head == embedding ? shared.embedding : load(head);
-  const io::Tensor& stored = files.table.at(head);
-  std::unique_ptr<const kernels::Kernel> kernel;
-  if (stored.type == io::DType::squish && fused > 0) {
-    kernel = kernels::make_kernel(std::make_shared<const quant::Packed>(io::read_packed(stored)));
-  }
-  const std::size_t kernel_bytes = kernel != nullptr ? stored.stored_bytes() : 0;
-  shared.head = dense_linear(std::move(weights), std::move(kernel), fused, kernel_bytes);
+  shared.embedding = load(kEmbedding);
+  shared.head = files.config.tied_embeddings ? shared.embedding : load(kHead);
   return shared;
 }
 
 Transformer build_transformer(
     const io::ModelFiles& files, const SharedWeights& shared, ThreadPool& pool,
-    const std::function<std::unique_ptr<Linear>(const std::string& name)>& linear) {
-  Transformer model{files.config, shared.embedding, {}, {}, shared.head};
+    const std::function<std::unique_ptr<Linear>(const std::string& name)>& linear,
+    std::size_t fused) {
+  Transformer model{files.config, shared.embedding, {}, {}, nullptr};
+  const auto head =
+      fused == 0
+          ? nullptr
+          : stored_as_packed(files.table.at(files.config.tied_embeddings ? kEmbedding : kHead));
+  model.head = head == nullptr ? dense_linear(shared.head)
+                               : dense_linear(shared.head, kernels::make_kernel(head), fused,
+                                              head->bits().total() / 8);
   model.norm = load_vector(files, "model.norm.weight", pool);
   for (std::size_t i = 0; i < files.config.layers; ++i) {
     const std::string block = fmt::format("model.layers.{}.", i), self = block + "self_attn.";
@@ -97,15 +100,15 @@ Transformer build_transformer(
 
 Transformer load_transformer(const io::ModelFiles& files, const SharedWeights& shared,
                              ThreadPool& pool, std::size_t fused) {
-  return build_transformer(files, shared, pool, [&](const std::string& name) {
-    const io::Tensor& stored = files.table.at(name);
-    if (stored.type == io::DType::squish && fused > 0) {
-      auto linear =
-          packed_linear(std::make_shared<const quant::Packed>(io::read_packed(stored)), fused);
-      if (linear->kernel() != nullptr) return linear;
+  const auto linear = [&](const std::string& name) {
+    if (fused > 0) {
+      const auto packed = stored_as_packed(files.table.at(name));
+      auto layer = packed == nullptr ? nullptr : packed_linear(packed, fused);
+      if (layer != nullptr && layer->kernel() != nullptr) return layer;
     }
     return dense_linear(std::make_shared<const Matrix>(load_weights(files, name, pool)));
-  });
+  };
+  return build_transformer(files, shared, pool, linear, fused);
 }
 
 KvCache::KvCache(const io::ModelConfig& config, std::size_t capacity)

@@ -25,30 +25,30 @@ struct Transformer {
   io::ModelConfig config;
   std::shared_ptr<const Matrix> embedding;  // vocab x hidden
   std::vector<Layer> layers;
-  std::vector<float> norm;             // hidden
-  std::shared_ptr<const Linear> head;  // vocab x hidden; the embedding when tied
+  std::vector<float> norm;       // hidden
+  std::unique_ptr<Linear> head;  // vocab x hidden; the embedding when tied
 };
 
 /// One matrix of the model as floats. Error naming file and tensor if a value is not finite.
 Matrix load_weights(const io::ModelFiles& files, const std::string& name, ThreadPool& pool);
 
-/// The large matrices outside the blocks, as floats (through a head in a method's bytes up to
-/// `fused` tokens at a time go by its kernel); loaded once and shared by the uncompressed model and
-/// all candidates.
+/// The large matrices outside the blocks, as floats; loaded once and shared by the uncompressed
+/// model and all candidates. `head` is `embedding` where the two are tied.
 struct SharedWeights {
-  std::shared_ptr<const Matrix> embedding;
-  std::shared_ptr<const Linear> head;  ///< over `embedding` where the two are tied
+  std::shared_ptr<const Matrix> embedding, head;
 };
-SharedWeights load_shared(const io::ModelFiles& files, ThreadPool& pool, std::size_t fused = 1);
+SharedWeights load_shared(const io::ModelFiles& files, ThreadPool& pool);
 
 /// Reads norms and biases from `files`; `linear(name)` gives the layer for each name of
-/// io::linear_names(), asked for in that order.
+/// io::linear_names(), asked for in that order. Up to `fused` tokens at a time the head is
+/// multiplied as `files` store it, where a kernel can do that.
 Transformer build_transformer(
     const io::ModelFiles& files, const SharedWeights& shared, ThreadPool& pool,
-    const std::function<std::unique_ptr<Linear>(const std::string& name)>& linear);
+    const std::function<std::unique_ptr<Linear>(const std::string& name)>& linear,
+    std::size_t fused = 0);
 
-/// Every linear layer from the files: in its method's bytes where a kernel can multiply them (see
-/// packed_linear() for `fused`), else as floats.
+/// Every linear layer from the files: as it is stored where a kernel can multiply that (see
+/// packed_linear() for `fused`; 0: none), else as floats.
 Transformer load_transformer(const io::ModelFiles& files, const SharedWeights& shared,
                              ThreadPool& pool, std::size_t fused = kFewTokens);
 

@@ -136,7 +136,7 @@ TEST(Score, ACandidateThatFailsDoesNotStopTheOthers) {
   auto packed = std::make_shared<quant::Packed>(
       quant::quantize(Matrix(32, 32), quant::Spec::parse("int4"), {.pool = pool}));
   packed->sections.clear();
-  broken.layers[1].q = model::packed_linear(packed);
+  broken.layers[1].q = model::packed_linear(packed, 0);
   const model::Transformer* const candidates[] = {&broken, &reference};
   const auto scores = score(reference, candidates, some_passage(2, 20, 0), pool, [] {});
   EXPECT_THAT([&] { summarise(scores[1], &scores[0]); },

@@ -1,0 +1,90 @@
+#include "squish/model/stored_linear.h"
+
+#include <cstring>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "squish/base/bits.h"
+
+namespace squish::model {
+namespace {
+
+constexpr std::size_t kElements = 32;  // of a block
+
+/// Where a GGUF block has what: scale (and, if it is not symmetric, minimum) as halves, the fifth
+/// bits of all elements, codes of four bits (the first 16 elements' are the low halves) or eight.
+struct Affine {
+  unsigned bits;
+  bool symmetric;
+
+  std::size_t high() const { return symmetric ? 2 : 4; }
+  std::size_t codes() const { return high() + (bits == 5 ? 4 : 0); }
+
+  std::uint32_t code(const std::uint8_t* block, std::size_t i) const {
+    if (bits == 8) return static_cast<std::uint8_t>(block[codes() + i] ^ 0x80);  // to offset binary
+    const std::uint32_t low = block[codes() + i % 16] >> (i < 16 ? 0 : 4) & 15;
+    return bits == 4 ? low : low | (block[high() + i / 8] >> (i % 8) & 1u) << 4;
+  }
+};
+
+std::optional<Affine> affine(io::DType type) {
+  switch (type) {
+    case io::DType::Q4_0:
+      return Affine{4, true};
+    case io::DType::Q4_1:
+      return Affine{4, false};
+    case io::DType::Q5_0:
+      return Affine{5, true};
+    case io::DType::Q5_1:
+      return Affine{5, false};
+    case io::DType::Q8_0:
+      return Affine{8, true};
+    default:
+      return {};
+  }
+}
+
+quant::Packed as_int(const io::Tensor& tensor, const Affine& form) {
+  io::check_sum(tensor.bytes, tensor.sha256, tensor.name);
+  const std::size_t rows = tensor.rows(), cols = tensor.cols(), groups = cols / kElements;
+  const std::size_t size = io::block_size(tensor.type).bytes;
+  const std::string spec =
+      "int" + std::to_string(form.bits) + ":g=32,scale=f16,sym=" + (form.symmetric ? "1" : "0");
+  Bytes codes, scale(2 * rows * groups), zero(form.symmetric ? 0 : 2 * rows * groups);
+  std::vector<std::uint32_t> row_codes(cols);
+  for (std::size_t row = 0; row < rows; ++row) {
+    const auto* block = reinterpret_cast<const std::uint8_t*>(tensor.bytes.data()) +
+                        io::stored_row(tensor, row) * groups * size;
+    for (std::size_t g = 0; g < groups; ++g, block += size) {
+      for (std::size_t i = 0; i < kElements; ++i) {
+        row_codes[g * kElements + i] = form.code(block, i);
+      }
+      std::memcpy(&scale[2 * (row * groups + g)], block, 2);
+      if (!form.symmetric) std::memcpy(&zero[2 * (row * groups + g)], block + 2, 2);
+    }
+    const Bytes packed = pack_bits(row_codes, form.bits);
+    codes.insert(codes.end(), packed.begin(), packed.end());
+  }
+  quant::Packed result{quant::Spec::parse(spec), rows, cols, {}};
+  result.sections.push_back({"q", quant::Part::indices, std::move(codes)});
+  result.sections.push_back({"scale", quant::Part::scales, std::move(scale)});
+  if (!form.symmetric) {
+    result.sections.push_back({"zero", quant::Part::scales, std::move(zero)});
+  }
+  return result;
+}
+
+}  // namespace
+
+std::shared_ptr<const quant::Packed> stored_as_packed(const io::Tensor& tensor) {
+  if (tensor.packed != nullptr) {
+    return std::make_shared<const quant::Packed>(io::read_packed(tensor));
+  }
+  const auto form = affine(tensor.type);
+  if (!form || tensor.shape.size() != 2 || tensor.cols() % kElements != 0) return nullptr;
+  return std::make_shared<const quant::Packed>(as_int(tensor, *form));
+}
+
+}  // namespace squish::model

@@ -1,0 +1,55 @@
+#include "squish/model/stored_linear.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <vector>
+
+#include "squish/base/half.h"
+#include "squish/base/random.h"
+
+namespace squish::model {
+namespace {
+
+/// 6 x 96 of random blocks whose scales and minima are small halves.
+std::vector<std::byte> random_blocks(io::DType type) {
+  const std::size_t size = io::block_size(type).bytes;
+  const CounterRng rng(1, "blocks");
+  std::vector<std::byte> bytes(6 * 3 * size);
+  for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<std::byte>(rng.bits(i));
+  for (std::size_t block = 0; block < 6 * 3; ++block) {
+    for (const std::size_t at : {0, 2}) {  // a symmetric block's second half is codes, any will do
+      const std::uint16_t half =
+          to_f16(static_cast<float>(0.01 + 0.1 * rng.uniform(1000 + 4 * block + at)));
+      bytes[block * size + at] = static_cast<std::byte>(half & 255);
+      bytes[block * size + at + 1] = static_cast<std::byte>(half >> 8);
+    }
+  }
+  return bytes;
+}
+
+TEST(StoredAsPacked, HasTheValuesOfAffineBlocks) {
+  ThreadPool pool(1);
+  for (const auto type :
+       {io::DType::Q4_0, io::DType::Q4_1, io::DType::Q5_0, io::DType::Q5_1, io::DType::Q8_0}) {
+    for (const std::size_t head_rows : {0, 6}) {
+      const std::vector<std::byte> bytes = random_blocks(type);
+      io::Tensor tensor{"t", type, {6, 96}, bytes, head_rows};
+      const auto packed = stored_as_packed(tensor);
+      ASSERT_NE(packed, nullptr);
+      EXPECT_EQ(packed->bits().total() / 8, bytes.size()) << to_string(type);
+      const Matrix ours = quant::dequantize(*packed, pool), theirs = io::read_matrix(tensor, pool);
+      for (std::size_t i = 0; i < ours.size(); ++i) {
+        ASSERT_NEAR(ours.data()[i], theirs.data()[i], 1e-6) << to_string(type) << ", " << i;
+      }
+    }
+  }
+}
+
+TEST(StoredAsPacked, IsNothingForOtherTypes) {
+  const std::vector<std::byte> bytes(4 * 32 * 2);
+  EXPECT_EQ(stored_as_packed({"t", io::DType::F16, {4, 32}, bytes, 0}), nullptr);
+}
+
+}  // namespace
+}  // namespace squish::model
