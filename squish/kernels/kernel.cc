@@ -82,6 +82,7 @@ std::size_t Kernel::run_rows() const {
 std::unique_ptr<const Kernel> make_kernel(std::shared_ptr<const quant::Packed> packed) {
   const std::string& method = packed->spec.method();
   if (method.starts_with("int")) return int_kernel(std::move(packed));
+  if (method == "quip") return quip_kernel(std::move(packed));
   if (method == "trellis") return trellis_kernel(std::move(packed));
   return nullptr;
 }

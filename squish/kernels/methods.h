@@ -7,6 +7,7 @@
 namespace squish::kernels {
 
 std::unique_ptr<const Kernel> int_kernel(std::shared_ptr<const quant::Packed> packed);
+std::unique_ptr<const Kernel> quip_kernel(std::shared_ptr<const quant::Packed> packed);
 std::unique_ptr<const Kernel> trellis_kernel(std::shared_ptr<const quant::Packed> packed);
 
 }  // namespace squish::kernels

@@ -161,7 +161,13 @@ constexpr Case kCases[] = {{"trellis:code=fast", 96, 192},
                            {"int5:sym=1,g=3,scale=f16", 6, 65},
                            {"int8:sym=0,g=7", 6, 100},
                            {"int4", 1, 1},
-                           {"int3:g=5", 2, 3}};
+                           {"int3:g=5", 2, 3},
+                           {"quip", 96, 576},
+                           {"quip", 33, 100},
+                           {"quip:bits=3", 51, 130},
+                           {"quip:bits=3", 64, 256},
+                           {"quip:bits=4", 25, 330},
+                           {"quip:bits=4", 3, 5}};
 
 INSTANTIATE_TEST_SUITE_P(Methods, Kernels, testing::ValuesIn(kCases),
                          [](const auto& one) { return "Case" + std::to_string(one.index); });
@@ -181,6 +187,7 @@ TEST(KernelGroups, ShareWhatTheyCan) {
 TEST(KernelGroups, AreNoneForCodesThatHaveNone) {
   EXPECT_EQ(make_kernel(packed({"trellis:code=1mad", 32, 32})), nullptr);
   EXPECT_EQ(make_kernel(packed({"trellis:code=fast,form=tiles", 32, 32})), nullptr);
+  EXPECT_EQ(make_kernel(packed({"quip:form=gain", 32, 32})), nullptr);
 }
 
 }  // namespace
