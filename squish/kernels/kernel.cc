@@ -6,13 +6,19 @@
 #include <string>
 #include <vector>
 
+#include "squish/base/isa.h"
+#include "squish/kernels/input.isa.h"
 #include "squish/kernels/methods.h"
 
 namespace squish::kernels {
+
+SQUISH_DECLARE_TABLES(InputOps, kInputOps);
+
 namespace {
 
 // Weights of a run of rows that a thread takes at a time: a few microseconds.
 constexpr std::size_t kRunWeights = 96 * 1024;
+constexpr float kLeast = 1e-30f;  // magnitude that is told from 0
 
 struct Run {
   const Product* product;
@@ -56,22 +62,15 @@ void make_input(const InputForm& form, std::span<const float> x, Input& out) {
   if (form.rotation != nullptr) {
     form.rotation->hadamard.rotate(std::span(out.x).first(form.cols), form.rotation->factors);
   }
-  const auto largest = [](std::span<const float> v) {
-    float m = 0;
-    for (const float e : v) m = std::max(m, std::abs(e));
-    return m;
-  };
-  const float all = form.scale_by_block ? 0 : largest(out.x);
+  const InputOps& ops =
+      choose(scalar::kInputOps, avx2::kInputOps, avx512::kInputOps, avx512vbmi::kInputOps);
+  const float all = form.scale_by_block ? 0 : ops.largest(out.x.data(), out.x.size());
   for (std::size_t b = 0; b < blocks; ++b) {
-    const std::span<const float> block = std::span(out.x).subspan(b * kBlock, kBlock);
-    out.scale[b] = (form.scale_by_block ? largest(block) : all) / 127;
-    const float inverse = out.scale[b] > 0 ? 1 / out.scale[b] : 0;
-    out.sum[b] = 0;
-    for (std::size_t i = 0; i < kBlock; ++i) {
-      const auto q = static_cast<std::int8_t>(std::lrint(block[i] * inverse));
-      out.q[b * kBlock + i] = q;
-      out.sum[b] += q;
-    }
+    const float* const block = out.x.data() + b * kBlock;
+    const float largest = form.scale_by_block ? ops.largest(block, kBlock) : all;
+    out.scale[b] = largest / 127;
+    const float inverse = largest > kLeast ? 127 / largest : 0;  // else 0, or NaN by its scale
+    out.sum[b] = ops.round_block(block, inverse, out.q.data() + b * kBlock);
   }
 }
 

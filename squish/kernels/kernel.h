@@ -37,7 +37,7 @@ struct InputForm {
   bool operator==(const InputForm& other) const;
 };
 
-/// x = scale * q up to rounding.
+/// x = scale * q up to rounding; the scale of what is not finite is NaN.
 struct Input {
   AlignedVector<float> x;           ///< rotated, padded
   AlignedVector<std::int8_t> q;     ///< -127 .. 127, padded

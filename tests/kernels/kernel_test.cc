@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <memory>
 #include <string>
@@ -118,6 +119,16 @@ TEST_P(Kernels, TakeInputsOfZeros) {
   const auto matrix = packed(GetParam());
   const std::vector<float> x(matrix->cols);
   for (const float y : product(*matrix, x, 1)) EXPECT_EQ(y, 0);
+}
+
+TEST_P(Kernels, LetNothingPassThatIsNotFinite) {
+  const auto matrix = packed(GetParam());
+  for (const float bad : {std::nanf(""), INFINITY}) {
+    std::vector<float> x = activations(matrix->cols, 5);
+    x[0] = bad;
+    const std::vector<float> y = product(*matrix, x, 1);
+    EXPECT_TRUE(std::any_of(y.begin(), y.end(), [](float v) { return !std::isfinite(v); }));
+  }
 }
 
 constexpr Case kCases[] = {{"trellis:code=fast", 96, 192},

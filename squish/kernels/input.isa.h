@@ -1,0 +1,15 @@
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+/// The loops of make_input(), one table per instruction set.
+namespace squish::kernels {
+
+struct InputOps {
+  /// The largest magnitude of n elements, n a multiple of 64; NaN unless all are finite.
+  float (*largest)(const float* x, std::size_t n);
+  /// q[i] = x[i] * inverse to the nearest, ties to even, for a block of 64; the sum of them.
+  std::int32_t (*round_block)(const float* x, float inverse, std::int8_t* q);
+};
+
+}  // namespace squish::kernels
