@@ -77,6 +77,7 @@ void make_input(const InputForm& form, std::span<const float> x, Input& out) {
 
 std::unique_ptr<const Kernel> make_kernel(std::shared_ptr<const quant::Packed> packed) {
   const std::string& method = packed->spec.method();
+  if (method == "quip") return quip_kernel(std::move(packed));
   if (method == "trellis") return trellis_kernel(std::move(packed));
   return nullptr;
 }

@@ -37,6 +37,7 @@
 #include "squish/base/half.h"
 #include "squish/quant/e8p.h"
 #include "squish/quant/incoherence.h"
+#include "squish/quant/quip_layout.h"
 #include "squish/quant/registry.h"
 
 namespace squish::quant {
@@ -46,29 +47,7 @@ static_assert(std::endian::native == std::endian::little, "sections are little-e
 
 constexpr std::size_t kVector = 8;  // weights that are rounded together
 
-struct Layout {
-  bool gain;
-  std::int64_t bits;
-  std::size_t rows, cols, row_vectors;
-
-  Layout(const Spec& spec, std::size_t r, std::size_t c)
-      : gain(spec.word("form") == "gain"),
-        bits(spec.integer("bits")),
-        rows(r),
-        cols(c),
-        row_vectors((c + 7) / 8) {}
-
-  std::size_t vectors() const { return rows * row_vectors; }
-  std::size_t stride() const { return 8 * row_vectors; }  // of the rotated matrix
-  std::size_t code_bytes() const { return vectors() * (gain ? 1 : 2); }
-  /// The other section that vectors have.
-  const char* second_name() const { return gain ? "gain" : "residual"; }
-  std::size_t second_bytes() const {
-    return vectors() * (gain ? 2 : static_cast<std::size_t>(bits - 2));
-  }
-  /// Rows that one chunk of work takes: small matrices stay on one thread.
-  std::size_t grain() const { return std::max<std::size_t>(1, 16384 / stride()); }
-};
+using Layout = QuipLayout;
 
 /// The points that `count` vectors at x are rounded to: their codes, and residual codes above 2
 /// bits.

@@ -129,7 +129,13 @@ constexpr Case kCases[] = {{"trellis:code=fast", 96, 192},
                            {"trellis:bits=3.999,code=fast", 64, 130},
                            {"trellis:bits=4.5,code=fast", 200, 150},
                            {"trellis:bits=5,code=fast", 3, 5},
-                           {"trellis:bits=8,code=fast", 130, 448}};
+                           {"trellis:bits=8,code=fast", 130, 448},
+                           {"quip", 96, 576},
+                           {"quip", 33, 100},
+                           {"quip:bits=3", 51, 130},
+                           {"quip:bits=3", 64, 256},
+                           {"quip:bits=4", 25, 330},
+                           {"quip:bits=4", 3, 5}};
 
 INSTANTIATE_TEST_SUITE_P(Methods, Kernels, testing::ValuesIn(kCases),
                          [](const auto& one) { return "Case" + std::to_string(one.index); });
@@ -149,6 +155,7 @@ TEST(KernelGroups, ShareWhatTheyCan) {
 TEST(KernelGroups, AreNoneForCodesThatHaveNone) {
   EXPECT_EQ(make_kernel(packed({"trellis:code=1mad", 32, 32})), nullptr);
   EXPECT_EQ(make_kernel(packed({"trellis:code=fast,form=tiles", 32, 32})), nullptr);
+  EXPECT_EQ(make_kernel(packed({"quip:form=gain", 32, 32})), nullptr);
 }
 
 }  // namespace
