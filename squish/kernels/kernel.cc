@@ -36,7 +36,9 @@ struct Scratch {
 }  // namespace
 
 bool InputForm::operator==(const InputForm& other) const {
-  if (cols != other.cols || scale_by_block != other.scale_by_block) return false;
+  if (cols != other.cols || scale_by_block != other.scale_by_block || floats != other.floats) {
+    return false;
+  }
   if (rotation == nullptr || other.rotation == nullptr) return rotation == other.rotation;
   return rotation == other.rotation || rotation->factors == other.rotation->factors;
 }
@@ -62,6 +64,7 @@ void make_input(const InputForm& form, std::span<const float> x, Input& out) {
   if (form.rotation != nullptr) {
     form.rotation->hadamard.rotate(std::span(out.x).first(form.cols), form.rotation->factors);
   }
+  if (form.floats) return;
   const InputOps& ops =
       choose(scalar::kInputOps, avx2::kInputOps, avx512::kInputOps, avx512vbmi::kInputOps);
   const float all = form.scale_by_block ? 0 : ops.largest(out.x.data(), out.x.size());
@@ -80,9 +83,11 @@ std::size_t Kernel::run_rows() const {
 
 std::unique_ptr<const Kernel> make_kernel(std::shared_ptr<const quant::Packed> packed) {
   const std::string& method = packed->spec.method();
+  if (method == "aqlm") return aqlm_kernel(std::move(packed));
   if (method.starts_with("int")) return int_kernel(std::move(packed));
   if (method == "quip") return quip_kernel(std::move(packed));
   if (method == "trellis") return trellis_kernel(std::move(packed));
+  if (method == "vptq") return vptq_kernel(std::move(packed));
   return nullptr;
 }
 

@@ -10,8 +10,9 @@
 #include "squish/linalg/hadamard.h"
 #include "squish/quant/quantizer.h"
 
-/// y = What x for one token, straight from a method's stored bytes: What is never formed. Products
-/// are of integers: the input is rounded to 8 bits first, once for all matrices that share it.
+/// y = What x for one token, straight from a method's stored bytes: What is never formed. Where a
+/// codebook is of small integers, products are too: the input is rounded to 8 bits first, once for
+/// all matrices that share it.
 namespace squish::kernels {
 
 /// Elements of an input that are read together; inputs are padded with zeros to whole blocks.
@@ -33,11 +34,14 @@ struct InputForm {
   /// Whether each block has a scale of its own; else there is one for all, which rotated inputs can
   /// bear.
   bool scale_by_block = false;
+  /// Whether products are of Input.x itself, which is then not rounded.
+  bool floats = false;
 
   bool operator==(const InputForm& other) const;
 };
 
-/// x = scale * q up to rounding; the scale of what is not finite is NaN.
+/// x = scale * q up to rounding; the scale of what is not finite is NaN. q and sum are not made for a
+/// form of floats.
 struct Input {
   AlignedVector<float> x;           ///< rotated, padded
   AlignedVector<std::int8_t> q;     ///< -127 .. 127, padded

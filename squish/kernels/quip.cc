@@ -143,7 +143,6 @@ class QuipKernel : public Kernel {
     const auto* const codes = packed_->section(section, bytes).data();
     return {.codes = reinterpret_cast<const std::uint8_t*>(codes),
             .bytes = bytes,
-            .rows = layout_.rows,
             .row_vectors = layout_.row_vectors,
             .x = nullptr};
   }

@@ -33,7 +33,7 @@ struct E81bLookup {
 struct QuipPart {
   const std::uint8_t* codes;
   std::size_t bytes;  ///< of all codes
-  std::size_t rows, row_vectors;
+  std::size_t row_vectors;
   const std::int8_t* x;  ///< arranged
 };
 

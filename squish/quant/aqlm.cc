@@ -34,25 +34,14 @@
 #include "squish/base/error.h"
 #include "squish/base/half.h"
 #include "squish/quant/additive_hessian.h"
+#include "squish/quant/aqlm_layout.h"
 #include "squish/quant/moments.h"
 #include "squish/quant/registry.h"
 
 namespace squish::quant {
 namespace {
 
-struct Layout : VectorLayout {
-  std::size_t books;
-  unsigned bits;
-
-  Layout(const Spec& spec, std::size_t r, std::size_t c)
-      : VectorLayout{r, c, static_cast<std::size_t>(spec.integer("g")), false},
-        books(static_cast<std::size_t>(spec.integer("m"))),
-        bits(static_cast<unsigned>(spec.integer("b"))) {}
-
-  std::size_t entries() const { return std::size_t{1} << bits; }
-  std::size_t row_bytes() const { return packed_bytes(blocks() * books, bits); }
-  std::size_t book_bytes() const { return 2 * dim * entries(); }
-};
+using Layout = AqlmLayout;
 
 /// H as the objective needs it.
 struct Metric : Prepared {

@@ -36,10 +36,10 @@
 
 #include "squish/base/bits.h"
 #include "squish/base/error.h"
-#include "squish/quant/additive.h"
 #include "squish/quant/feedback.h"
 #include "squish/quant/moments.h"
 #include "squish/quant/registry.h"
+#include "squish/quant/vptq_layout.h"
 
 namespace squish::quant {
 namespace {
@@ -48,21 +48,7 @@ namespace {
 constexpr std::size_t kBeam = 8;
 constexpr double kTolerance = 0.003;  // relative gain below which the refinement stops
 
-struct Layout : VectorLayout {
-  std::size_t main, residual;
-  unsigned main_bits, residual_bits;
-
-  Layout(const Spec& spec, std::size_t r, std::size_t c)
-      : VectorLayout{r, c, static_cast<std::size_t>(spec.integer("v")), true},
-        main(static_cast<std::size_t>(spec.integer("k"))),
-        residual(static_cast<std::size_t>(spec.integer("r"))),
-        main_bits(static_cast<unsigned>(std::countr_zero(main))),
-        residual_bits(static_cast<unsigned>(std::countr_zero(residual))) {}
-
-  unsigned code_bits() const { return main_bits + residual_bits; }
-  std::size_t block_bytes() const { return packed_bytes(cols, code_bits()); }
-  std::size_t book_bytes() const { return 2 * dim * (main + (residual > 1 ? residual : 0)); }
-};
+using Layout = VptqLayout;
 
 void check(const Spec& spec) {
   for (const char* key : {"k", "r"}) {

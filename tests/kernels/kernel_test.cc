@@ -52,7 +52,7 @@ std::vector<float> rounded(const InputForm& form, std::span<const float> x) {
   make_input(form, x, input);
   std::vector<float> back(form.cols);
   for (std::size_t j = 0; j < form.cols; ++j) {
-    back[j] = input.scale[j / kBlock] * static_cast<float>(input.q[j]);
+    back[j] = form.floats ? input.x[j] : input.scale[j / kBlock] * static_cast<float>(input.q[j]);
   }
   if (form.rotation != nullptr) form.rotation->hadamard.unrotate(back, form.rotation->factors);
   return back;
@@ -178,7 +178,18 @@ constexpr Case kCases[] = {{"trellis:code=fast", 96, 192},
                            {"quip:bits=3", 51, 130},
                            {"quip:bits=3", 64, 256},
                            {"quip:bits=4", 25, 330},
-                           {"quip:bits=4", 3, 5}};
+                           {"quip:bits=4", 3, 5},
+                           {"aqlm", 96, 192},
+                           {"aqlm:m=1,b=3,g=5", 37, 101},
+                           {"aqlm:m=2,b=4,g=4", 64, 130},
+                           {"aqlm:m=3,b=7,g=16,iters=2", 21, 100},
+                           {"aqlm:m=5,b=8,g=20,iters=2,rounds=1", 30, 330},
+                           {"aqlm:m=1,b=12,g=8,iters=1,rounds=0", 130, 320},
+                           {"vptq", 96, 192},
+                           {"vptq:v=6,k=4096,r=1,iters=1,refine=0", 100, 130},
+                           {"vptq:v=5,k=16,r=8", 33, 100},
+                           {"vptq:v=16,k=32,r=4", 75, 5},
+                           {"vptq:v=8,k=2048,r=2048,iters=1,refine=0", 33, 600}};
 
 INSTANTIATE_TEST_SUITE_P(Methods, Kernels, testing::ValuesIn(kCases),
                          [](const auto& one) { return "Case" + std::to_string(one.index); });
