@@ -30,6 +30,7 @@ class IntKernel : public Kernel {
     const auto stored = [&](const char* name, std::size_t bytes) {
       return reinterpret_cast<const std::uint8_t*>(packed_->section(name, bytes).data());
     };
+    matrix_.rows = layout_.rows;
     matrix_.cols = layout_.cols;
     matrix_.blocks = (layout_.cols + kBlock - 1) / kBlock;
     matrix_.group = layout_.group;

@@ -90,6 +90,8 @@ void multiply_any(const IntMatrix& m, const IntInput& in, std::size_t begin, std
 #define SQUISH_BITS(operation) _mm512_##operation##_si512
 typedef __m512i Vector;
 typedef __m512 Floats;
+constexpr std::size_t kLanes = 16;
+constexpr bool kMaskedHalves = true;  // loads of 16 bits
 
 Vector load(const void* p) { return _mm512_loadu_si512(p); }
 Floats permute(Floats v, Vector lanes) { return _mm512_permutexvar_ps(lanes, v); }
@@ -97,21 +99,26 @@ Vector load_lanes(const std::uint8_t* p) {
   return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
 }
 
-/// values[first .. first + n), and zeros; n may be more than there are lanes.
-Floats load_values(const std::uint8_t* values, std::size_t first, std::size_t n, bool half) {
-  const auto mask = static_cast<__mmask16>(n >= 16 ? 0xffff : (1 << n) - 1);
-  if (half) return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, values + 2 * first));
-  return _mm512_maskz_loadu_ps(mask, values + 4 * first);
+/// Which lanes hold one of n values.
+typedef __mmask16 Mask;
+Mask first_lanes(std::size_t n) { return static_cast<Mask>(n < kLanes ? (1 << n) - 1 : 0xffff); }
+
+Floats load_floats(const float* p, Mask lanes) { return _mm512_maskz_loadu_ps(lanes, p); }
+Floats load_halves(const std::uint16_t* p, Mask lanes) {
+  return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(lanes, p));
 }
 
-__m256 halved(Floats v) {
-  return _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+__m128 sum_of_quarters(Floats v) {
+  const __m256 halves = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+  return _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps(halves, 1));
 }
 #else
 #define SQUISH_VECTOR(operation) _mm256_##operation
 #define SQUISH_BITS(operation) _mm256_##operation##_si256
 typedef __m256i Vector;
 typedef __m256 Floats;
+constexpr std::size_t kLanes = 8;
+constexpr bool kMaskedHalves = false;
 
 Vector load(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
 Floats permute(Floats v, Vector lanes) { return _mm256_permutevar8x32_ps(v, lanes); }
@@ -119,22 +126,25 @@ Vector load_lanes(const std::uint8_t* p) {
   return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
 }
 
-Floats load_values(const std::uint8_t* values, std::size_t first, std::size_t n, bool half) {
-  alignas(32) std::uint8_t copy[32] = {};
-  const std::size_t size = half ? 2 : 4;
-  const std::uint8_t* p = values + size * first;
-  if (n < 8) {
-    for (std::size_t i = 0; i < n * size; ++i) copy[i] = p[i];
-    p = copy;
-  }
-  if (half) return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-  return _mm256_loadu_ps(reinterpret_cast<const float*>(p));
+typedef Vector Mask;
+Mask first_lanes(std::size_t n) {
+  const Vector count = _mm256_set1_epi32(static_cast<int>(n < kLanes ? n : kLanes));
+  return _mm256_cmpgt_epi32(count, _mm256_set_epi32(7, 6, 5, 4, 3, 2, 1, 0));
 }
 
-__m256 halved(Floats v) { return v; }
+Floats load_floats(const float* p, Mask lanes) { return _mm256_maskload_ps(p, lanes); }
+/// Reads a whole vector.
+Floats load_halves(const std::uint16_t* p, Mask lanes) {
+  const Floats v = _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  return _mm256_and_ps(v, _mm256_castsi256_ps(lanes));  // what follows need not be a number
+}
+
+__m128 sum_of_quarters(Floats v) {
+  return _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+}
 #endif
 
-constexpr std::size_t kLanes = sizeof(Floats) / 4, kVectors = kBlock / sizeof(Vector);
+constexpr std::size_t kVectors = kBlock / sizeof(Vector);
 
 /// 64 codes, a byte each, in the order of IntOps::order.
 struct Codes {
@@ -330,17 +340,32 @@ void store_floats(float* p, Floats v) { SQUISH_VECTOR(storeu_ps)(p, v); }
 Floats multiply(Floats a, Floats b) { return SQUISH_VECTOR(mul_ps)(a, b); }
 Floats multiply_add(Floats a, Floats b, Floats c) { return SQUISH_VECTOR(fmadd_ps)(a, b, c); }
 
-/// What is added up for kIntRows rows.
-struct Sums {
+/// One for each row.
+struct Each {
   Floats v[kIntRows];
 
+  /// Of their sums, those of the first `rows`.
   void store(float* y, std::size_t rows) const {
-    const __m256 ab = _mm256_hadd_ps(halved(v[0]), halved(v[1]));
-    const __m256 cd = _mm256_hadd_ps(halved(v[2]), halved(v[3]));
-    const __m256 abcd = _mm256_hadd_ps(ab, cd);
-    alignas(16) float totals[4];
-    _mm_store_ps(totals, _mm_add_ps(_mm256_castps256_ps128(abcd), _mm256_extractf128_ps(abcd, 1)));
-    for (std::size_t r = 0; r < rows; ++r) y[r] = totals[r];
+    const __m128 totals =
+        sum_of_quarters(add_pairs_of_two(add_pairs(v[0], v[1]), add_pairs(v[2], v[3])));
+    if (rows == kIntRows) {
+      _mm_storeu_ps(y, totals);
+      return;
+    }
+    alignas(16) float each[kIntRows];
+    _mm_store_ps(each, totals);
+    for (std::size_t r = 0; r < rows; ++r) y[r] = each[r];
+  }
+
+ private:
+  // Within 128 bits: a0 + a2, b0 + b2, a1 + a3, b1 + b3.
+  static Floats add_pairs(Floats a, Floats b) {
+    return SQUISH_VECTOR(add_ps)(SQUISH_VECTOR(unpacklo_ps)(a, b),
+                                 SQUISH_VECTOR(unpackhi_ps)(a, b));
+  }
+  static Floats add_pairs_of_two(Floats ab, Floats cd) {
+    return SQUISH_VECTOR(add_ps)(SQUISH_VECTOR(shuffle_ps)(ab, cd, 0x44),
+                                 SQUISH_VECTOR(shuffle_ps)(ab, cd, 0xee));
   }
 };
 
@@ -355,38 +380,38 @@ class Rows {
     }
   }
 
-  /// What zeros, or the codes' offset, add; scratch: the scales, by group.
-  void take_offsets(const IntInput& in, Sums& sums) const {
-    for (std::size_t r = 0; r < kIntRows; ++r) {
-      const std::uint8_t* const values = m_.zero == nullptr ? m_.scale : m_.zero;
-      sums.v[r] = all(0);
-      for (std::size_t g = 0; g < m_.groups; g += kLanes) {
-        const Floats zero = load_values(values, row_[r] * m_.groups + g, m_.groups - g, m_.half);
-        sums.v[r] = multiply_add(zero, load_floats(in.sum + g), sums.v[r]);
+  /// What zeros, or the codes' offset, add.
+  Each offsets(const float* sum) const {
+    const std::uint8_t* const zeros = m_.zero == nullptr ? m_.scale : m_.zero;
+    Each total;
+    for (Floats& f : total.v) f = all(0);
+    for (std::size_t g = 0; g < m_.groups; g += kLanes) {
+      const Each zero = groups_from(g, zeros);
+      const Floats factor = load_floats(sum + g);
+      for (std::size_t r = 0; r < kIntRows; ++r) {
+        total.v[r] = multiply_add(zero.v[r], factor, total.v[r]);
       }
     }
+    return total;
   }
 
   void scales_by_group(float* scratch, std::size_t stride) const {
-    for (std::size_t r = 0; r < kIntRows; ++r, scratch += stride) {
-      for (std::size_t g = 0; g < m_.groups; g += kLanes) {
-        store_floats(scratch + g,
-                     load_values(m_.scale, row_[r] * m_.groups + g, m_.groups - g, m_.half));
-      }
+    for (std::size_t g = 0; g < m_.groups; g += kLanes) {
+      const Each scale = groups_from(g, m_.scale);
+      for (std::size_t r = 0; r < kIntRows; ++r) store_floats(scratch + r * stride + g, scale.v[r]);
     }
   }
 
   /// Times the input's.
-  void scales_by_block(const IntInput& in, float* scratch, std::size_t stride) const {
+  void scales_by_block(const float* input, float* scratch, std::size_t stride) const {
     for (std::size_t b = 0; b < m_.blocks; b += kLanes) {
-      const std::size_t group = m_.block_group[b];
-      const Vector lanes = SQUISH_VECTOR(sub_epi32)(load(m_.block_group + b),
-                                                    SQUISH_VECTOR(set1_epi32)(m_.block_group[b]));
-      const Floats factor = load_floats(in.scale + b);
+      const std::int32_t first = m_.block_group[b];
+      const Each scale = groups_from(static_cast<std::size_t>(first), m_.scale);
+      const Vector lanes =
+          SQUISH_VECTOR(sub_epi32)(load(m_.block_group + b), SQUISH_VECTOR(set1_epi32)(first));
+      const Floats factor = load_floats(input + b);
       for (std::size_t r = 0; r < kIntRows; ++r) {
-        const Floats scales =
-            load_values(m_.scale, row_[r] * m_.groups + group, m_.groups - group, m_.half);
-        store_floats(scratch + r * stride + b, multiply(permute(scales, lanes), factor));
+        store_floats(scratch + r * stride + b, multiply(permute(scale.v[r], lanes), factor));
       }
     }
   }
@@ -417,7 +442,33 @@ class Rows {
   }
 
  private:
-  const IntMatrix& m_;
+  /// Scales or zeros of the groups from g on that there are.
+  Each groups_from(std::size_t g, const std::uint8_t* values) const {
+    Each out;
+    const Mask lanes = first_lanes(m_.groups - g);
+    const auto* const floats = reinterpret_cast<const float*>(values) + g;
+    const auto* const halves = reinterpret_cast<const std::uint16_t*>(values) + g;
+    if (!m_.half) {
+      for (std::size_t r = 0; r < kIntRows; ++r) {
+        out.v[r] = load_floats(floats + row_[r] * m_.groups, lanes);
+      }
+    } else if (kMaskedHalves ||
+               row_[kIntRows - 1] * m_.groups + g + kLanes <= m_.rows * m_.groups) {
+      for (std::size_t r = 0; r < kIntRows; ++r) {
+        out.v[r] = load_halves(halves + row_[r] * m_.groups, lanes);
+      }
+    } else {
+      for (std::size_t r = 0; r < kIntRows; ++r) {
+        std::uint16_t copy[kLanes] = {};
+        const std::uint16_t* const p = halves + row_[r] * m_.groups;
+        for (std::size_t i = 0; i < kLanes && g + i < m_.groups; ++i) copy[i] = p[i];
+        out.v[r] = load_halves(copy, lanes);
+      }
+    }
+    return out;
+  }
+
+  const IntMatrix m_;
   std::size_t row_[kIntRows];
   const std::uint8_t* codes_[kIntRows];
 };
@@ -427,9 +478,8 @@ void multiply_whole(const IntMatrix& m, const IntInput& in, std::size_t begin, s
                     float* scratch, std::size_t stride, float* y) {
   for (std::size_t row = begin; row < end; row += kIntRows) {
     const Rows<Bits> rows(m, row, end);
-    Sums sums;
-    rows.take_offsets(in, sums);
-    rows.scales_by_block(in, scratch, stride);
+    Each sums = rows.offsets(in.sum);
+    rows.scales_by_block(in.scale, scratch, stride);
     rows.for_blocks([&](std::size_t b, const std::uint8_t* const* p) {
       const Factor<Bits> x(in.ordered + b * kBlock);
       for (std::size_t r = 0; r < kIntRows; ++r) {
@@ -446,8 +496,7 @@ void multiply_split(const IntMatrix& m, const IntInput& in, std::size_t begin, s
                     float* scratch, std::size_t stride, float* y) {
   for (std::size_t row = begin; row < end; row += kIntRows) {
     const Rows<Bits> rows(m, row, end);
-    Sums sums;
-    rows.take_offsets(in, sums);
+    Each sums = rows.offsets(in.sum);
     rows.scales_by_group(scratch, stride);
     rows.for_blocks([&](std::size_t b, const std::uint8_t* const* p) {
       const Factor<Bits> x(in.ordered + b * kBlock);

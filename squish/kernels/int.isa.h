@@ -11,7 +11,7 @@ inline constexpr std::size_t kIntRows = 4;
 inline constexpr std::size_t kIntPadding = 16;
 
 struct IntMatrix {
-  std::size_t cols, blocks, group, groups;
+  std::size_t rows, cols, blocks, group, groups;
   const std::uint8_t* codes;
   std::size_t code_bytes, row_bytes;
   const std::uint8_t* scale;  ///< f16 or f32, `groups` a row
