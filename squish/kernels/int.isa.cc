@@ -39,11 +39,21 @@ float load_value(const std::uint8_t* values, std::size_t i, bool half) {
 /// 64 codes; `p` has Bits * 8 bytes.
 template <int Bits>
 void unpack_into(const std::uint8_t* p, std::uint8_t* codes) {
-  for (int i = 0; i < 8; ++i) {
-    std::uint64_t eight = 0;
-    for (int k = 0; k < Bits; ++k) eight |= std::uint64_t{p[i * Bits + k]} << (8 * k);
-    for (int k = 0; k < 8; ++k) {
-      codes[8 * i + k] = static_cast<std::uint8_t>(eight >> (Bits * k) & ((1 << Bits) - 1));
+  constexpr int kMask = (1 << Bits) - 1;
+  if constexpr (8 % Bits == 0) {
+    constexpr int kEach = 8 / Bits;
+    for (int i = 0; i < 8 * Bits; ++i) {
+      for (int k = 0; k < kEach; ++k) {
+        codes[i * kEach + k] = static_cast<std::uint8_t>(p[i] >> (Bits * k) & kMask);
+      }
+    }
+  } else {
+    for (int i = 0; i < 8; ++i) {
+      std::uint64_t eight = 0;
+      for (int k = 0; k < Bits; ++k) eight |= std::uint64_t{p[i * Bits + k]} << (8 * k);
+      for (int k = 0; k < 8; ++k) {
+        codes[8 * i + k] = static_cast<std::uint8_t>(eight >> (Bits * k) & kMask);
+      }
     }
   }
 }
@@ -146,10 +156,31 @@ __m128 sum_of_quarters(Floats v) {
 
 constexpr std::size_t kVectors = kBlock / sizeof(Vector);
 
-/// 64 codes, a byte each, in the order of IntOps::order.
+/// 64 codes, a byte each, in the order of IntOps::order; each over LaneUnits::unit.
 struct Codes {
   Vector v[kVectors];
 };
+
+/// Codes of 2 and 4 bits are cut out of a byte where they lie rather than shifted down; that is
+/// made up for once a row.
+template <int Bits>
+struct LaneUnits {
+  /// Bytes of a vector that have their codes in the same bits.
+  static constexpr int kRun = Bits == 2 ? 16 : Bits == 4 && kLanes == 16 ? 32 : sizeof(Vector);
+  alignas(64) std::uint8_t mask[sizeof(Vector)] = {};
+  alignas(64) float unit[kLanes] = {};
+
+  constexpr LaneUnits() {
+    for (int i = 0; i < static_cast<int>(sizeof(Vector)); ++i) {
+      const int shift = i / kRun * Bits;
+      mask[i] = static_cast<std::uint8_t>(((1 << Bits) - 1) << shift);
+      unit[i / 4] = 1 / static_cast<float>(1 << shift);
+    }
+  }
+};
+
+template <int Bits>
+constexpr LaneUnits<Bits> kLaneUnits;
 
 /// What takes codes of 3, 5, 6 or 7 bits apart.
 template <int Bits>
@@ -189,8 +220,6 @@ struct Shuffles {
 template <int Bits>
 constexpr Shuffles<Bits> kShuffles;
 
-Vector bytes_of(int b) { return SQUISH_VECTOR(set1_epi8)(static_cast<char>(b)); }
-
 #if !defined(SQUISH_ISA_avx512vbmi)
 /// 16 codes in each 128 bits, which begin with theirs.
 template <int Bits>
@@ -216,19 +245,17 @@ constexpr std::size_t kRead = Bits == 2   ? 16
 
 template <int Bits>
 Codes unpack(const std::uint8_t* p) {
-  const Vector mask = bytes_of((1 << Bits) - 1);
+  const Vector mask = load(kLaneUnits<Bits>.mask);
   if constexpr (Bits == 8) {
     return {load(p)};
   } else if constexpr (Bits == 4) {
     const Vector twice =
         _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
-    const Vector shifts = _mm512_set_epi32(4, 4, 4, 4, 4, 4, 4, 4, 0, 0, 0, 0, 0, 0, 0, 0);
-    return {_mm512_and_si512(_mm512_srlv_epi32(twice, shifts), mask)};
+    return {_mm512_and_si512(twice, mask)};
   } else if constexpr (Bits == 2) {
     const Vector times =
         _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-    const Vector shifts = _mm512_set_epi32(6, 6, 6, 6, 4, 4, 4, 4, 2, 2, 2, 2, 0, 0, 0, 0);
-    return {_mm512_and_si512(_mm512_srlv_epi32(times, shifts), mask)};
+    return {_mm512_and_si512(times, mask)};
   } else {
     Vector v;
     if constexpr (kRead<Bits> == 64) {
@@ -268,7 +295,7 @@ constexpr std::size_t kRead = Bits == 2   ? 16
 
 template <int Bits>
 Codes unpack(const std::uint8_t* p) {
-  const Vector mask = bytes_of((1 << Bits) - 1);
+  const Vector mask = load(kLaneUnits<Bits>.mask);
   if constexpr (Bits == 8) {
     return {load(p), load(p + 32)};
   } else if constexpr (Bits == 4) {
@@ -277,8 +304,7 @@ Codes unpack(const std::uint8_t* p) {
   } else if constexpr (Bits == 2) {
     const Vector v =
         _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-    return {_mm256_and_si256(_mm256_srlv_epi32(v, _mm256_set_epi32(2, 2, 2, 2, 0, 0, 0, 0)), mask),
-            _mm256_and_si256(_mm256_srlv_epi32(v, _mm256_set_epi32(6, 6, 6, 6, 4, 4, 4, 4)), mask)};
+    return {_mm256_and_si256(v, mask), _mm256_and_si256(_mm256_srli_epi16(v, 4), mask)};
   } else {
     const auto two = [](const std::uint8_t* q) {
       return spread<Bits>(_mm256_inserti128_si256(
@@ -380,19 +406,19 @@ class Rows {
     }
   }
 
-  /// What zeros, or the codes' offset, add.
-  Each offsets(const float* sum) const {
+  /// Adds what zeros, or the codes' offset, do; y[0 .. n), n perhaps more than there are.
+  void finish(const float* input_sum, Each sums, float* y, std::size_t n) const {
+    const Floats unit = load_floats(kLaneUnits<Bits>.unit);
+    for (Floats& sum : sums.v) sum = multiply(sum, unit);
     const std::uint8_t* const zeros = m_.zero == nullptr ? m_.scale : m_.zero;
-    Each total;
-    for (Floats& f : total.v) f = all(0);
     for (std::size_t g = 0; g < m_.groups; g += kLanes) {
       const Each zero = groups_from(g, zeros);
-      const Floats factor = load_floats(sum + g);
+      const Floats factor = load_floats(input_sum + g);
       for (std::size_t r = 0; r < kIntRows; ++r) {
-        total.v[r] = multiply_add(zero.v[r], factor, total.v[r]);
+        sums.v[r] = multiply_add(zero.v[r], factor, sums.v[r]);
       }
     }
-    return total;
+    sums.store(y, n < kIntRows ? n : kIntRows);
   }
 
   void scales_by_group(float* scratch, std::size_t stride) const {
@@ -478,7 +504,7 @@ void multiply_whole(const IntMatrix& m, const IntInput& in, std::size_t begin, s
                     float* scratch, std::size_t stride, float* y) {
   for (std::size_t row = begin; row < end; row += kIntRows) {
     const Rows<Bits> rows(m, row, end);
-    Each sums = rows.offsets(in.sum);
+    Each sums = {};
     rows.scales_by_block(in.scale, scratch, stride);
     rows.for_blocks([&](std::size_t b, const std::uint8_t* const* p) {
       const Factor<Bits> x(in.ordered + b * kBlock);
@@ -487,7 +513,7 @@ void multiply_whole(const IntMatrix& m, const IntInput& in, std::size_t begin, s
                                  sums.v[r]);
       }
     });
-    sums.store(y + row, end - row < kIntRows ? end - row : kIntRows);
+    rows.finish(in.sum, sums, y + row, end - row);
   }
 }
 
@@ -496,7 +522,7 @@ void multiply_split(const IntMatrix& m, const IntInput& in, std::size_t begin, s
                     float* scratch, std::size_t stride, float* y) {
   for (std::size_t row = begin; row < end; row += kIntRows) {
     const Rows<Bits> rows(m, row, end);
-    Each sums = rows.offsets(in.sum);
+    Each sums = {};
     rows.scales_by_group(scratch, stride);
     rows.for_blocks([&](std::size_t b, const std::uint8_t* const* p) {
       const Factor<Bits> x(in.ordered + b * kBlock);
@@ -512,7 +538,7 @@ void multiply_split(const IntMatrix& m, const IntInput& in, std::size_t begin, s
         }
       }
     });
-    sums.store(y + row, end - row < kIntRows ? end - row : kIntRows);
+    rows.finish(in.sum, sums, y + row, end - row);
   }
 }
 
