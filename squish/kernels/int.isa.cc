@@ -1,6 +1,7 @@
 #include "squish/kernels/int.isa.h"
 
 #include "squish/base/half.h"
+#include "squish/kernels/row_sums.isa.h"
 
 #if defined(SQUISH_ISA_avx2) || defined(SQUISH_ISA_avx512)
 #include <immintrin.h>
@@ -99,8 +100,6 @@ void multiply_any(const IntMatrix& m, const IntInput& in, std::size_t begin, std
 #define SQUISH_VECTOR(operation) _mm512_##operation
 #define SQUISH_BITS(operation) _mm512_##operation##_si512
 typedef __m512i Vector;
-typedef __m512 Floats;
-constexpr std::size_t kLanes = 16;
 constexpr bool kMaskedHalves = true;  // loads of 16 bits
 
 Vector load(const void* p) { return _mm512_loadu_si512(p); }
@@ -118,16 +117,10 @@ Floats load_halves(const std::uint16_t* p, Mask lanes) {
   return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(lanes, p));
 }
 
-__m128 sum_of_quarters(Floats v) {
-  const __m256 halves = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
-  return _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps(halves, 1));
-}
 #else
 #define SQUISH_VECTOR(operation) _mm256_##operation
 #define SQUISH_BITS(operation) _mm256_##operation##_si256
 typedef __m256i Vector;
-typedef __m256 Floats;
-constexpr std::size_t kLanes = 8;
 constexpr bool kMaskedHalves = false;
 
 Vector load(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
@@ -149,9 +142,6 @@ Floats load_halves(const std::uint16_t* p, Mask lanes) {
   return _mm256_and_ps(v, _mm256_castsi256_ps(lanes));  // what follows need not be a number
 }
 
-__m128 sum_of_quarters(Floats v) {
-  return _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
-}
 #endif
 
 constexpr std::size_t kVectors = kBlock / sizeof(Vector);
@@ -366,65 +356,36 @@ void store_floats(float* p, Floats v) { SQUISH_VECTOR(storeu_ps)(p, v); }
 Floats multiply(Floats a, Floats b) { return SQUISH_VECTOR(mul_ps)(a, b); }
 Floats multiply_add(Floats a, Floats b, Floats c) { return SQUISH_VECTOR(fmadd_ps)(a, b, c); }
 
-/// One for each row.
-struct Each {
-  Floats v[kIntRows];
-
-  /// Of their sums, those of the first `rows`.
-  void store(float* y, std::size_t rows) const {
-    const __m128 totals =
-        sum_of_quarters(add_pairs_of_two(add_pairs(v[0], v[1]), add_pairs(v[2], v[3])));
-    if (rows == kIntRows) {
-      _mm_storeu_ps(y, totals);
-      return;
-    }
-    alignas(16) float each[kIntRows];
-    _mm_store_ps(each, totals);
-    for (std::size_t r = 0; r < rows; ++r) y[r] = each[r];
-  }
-
- private:
-  // Within 128 bits: a0 + a2, b0 + b2, a1 + a3, b1 + b3.
-  static Floats add_pairs(Floats a, Floats b) {
-    return SQUISH_VECTOR(add_ps)(SQUISH_VECTOR(unpacklo_ps)(a, b),
-                                 SQUISH_VECTOR(unpackhi_ps)(a, b));
-  }
-  static Floats add_pairs_of_two(Floats ab, Floats cd) {
-    return SQUISH_VECTOR(add_ps)(SQUISH_VECTOR(shuffle_ps)(ab, cd, 0x44),
-                                 SQUISH_VECTOR(shuffle_ps)(ab, cd, 0xee));
-  }
-};
-
-/// kIntRows rows, the last one over again where there are fewer.
+/// kRows rows, the last one over again where there are fewer.
 template <int Bits>
 class Rows {
  public:
   Rows(const IntMatrix& m, std::size_t first, std::size_t end) : m_(m) {
-    for (std::size_t r = 0; r < kIntRows; ++r) {
+    for (std::size_t r = 0; r < kRows; ++r) {
       row_[r] = first + r < end ? first + r : end - 1;
       codes_[r] = m.codes + row_[r] * m.row_bytes;
     }
   }
 
   /// Adds what zeros, or the codes' offset, do; y[0 .. n), n perhaps more than there are.
-  void finish(const float* input_sum, Each sums, float* y, std::size_t n) const {
+  void finish(const float* input_sum, RowSums sums, float* y, std::size_t n) const {
     const Floats unit = load_floats(kLaneUnits<Bits>.unit);
     for (Floats& sum : sums.v) sum = multiply(sum, unit);
     const std::uint8_t* const zeros = m_.zero == nullptr ? m_.scale : m_.zero;
     for (std::size_t g = 0; g < m_.groups; g += kLanes) {
-      const Each zero = groups_from(g, zeros);
+      const RowSums zero = groups_from(g, zeros);
       const Floats factor = load_floats(input_sum + g);
-      for (std::size_t r = 0; r < kIntRows; ++r) {
+      for (std::size_t r = 0; r < kRows; ++r) {
         sums.v[r] = multiply_add(zero.v[r], factor, sums.v[r]);
       }
     }
-    sums.store(y, n < kIntRows ? n : kIntRows);
+    store_totals(sums, y, n);
   }
 
   void scales_by_group(float* scratch, std::size_t stride) const {
     for (std::size_t g = 0; g < m_.groups; g += kLanes) {
-      const Each scale = groups_from(g, m_.scale);
-      for (std::size_t r = 0; r < kIntRows; ++r) store_floats(scratch + r * stride + g, scale.v[r]);
+      const RowSums scale = groups_from(g, m_.scale);
+      for (std::size_t r = 0; r < kRows; ++r) store_floats(scratch + r * stride + g, scale.v[r]);
     }
   }
 
@@ -432,11 +393,11 @@ class Rows {
   void scales_by_block(const float* input, float* scratch, std::size_t stride) const {
     for (std::size_t b = 0; b < m_.blocks; b += kLanes) {
       const std::int32_t first = m_.block_group[b];
-      const Each scale = groups_from(static_cast<std::size_t>(first), m_.scale);
+      const RowSums scale = groups_from(static_cast<std::size_t>(first), m_.scale);
       const Vector lanes =
           SQUISH_VECTOR(sub_epi32)(load(m_.block_group + b), SQUISH_VECTOR(set1_epi32)(first));
       const Floats factor = load_floats(input + b);
-      for (std::size_t r = 0; r < kIntRows; ++r) {
+      for (std::size_t r = 0; r < kRows; ++r) {
         store_floats(scratch + r * stride + b, multiply(permute(scale.v[r], lanes), factor));
       }
     }
@@ -445,18 +406,18 @@ class Rows {
   /// add(b, codes), where codes[r] has kRead bytes, for all blocks.
   template <class Add>
   void for_blocks(const Add& add) const {
-    const std::size_t left = m_.code_bytes - (codes_[kIntRows - 1] - m_.codes);
+    const std::size_t left = m_.code_bytes - (codes_[kRows - 1] - m_.codes);
     std::size_t direct = left < kRead<Bits> ? 0 : (left - kRead<Bits>) / (8 * Bits) + 1;
     if (direct > m_.blocks) direct = m_.blocks;
     for (std::size_t b = 0; b < direct; ++b) {
-      const std::uint8_t* p[kIntRows];
-      for (std::size_t r = 0; r < kIntRows; ++r) p[r] = codes_[r] + b * 8 * Bits;
+      const std::uint8_t* p[kRows];
+      for (std::size_t r = 0; r < kRows; ++r) p[r] = codes_[r] + b * 8 * Bits;
       add(b, p);
     }
     for (std::size_t b = direct; b < m_.blocks; ++b) {
-      std::uint8_t copies[kIntRows][kRead<Bits>] = {};
-      const std::uint8_t* p[kIntRows];
-      for (std::size_t r = 0; r < kIntRows; ++r) {
+      std::uint8_t copies[kRows][kRead<Bits>] = {};
+      const std::uint8_t* p[kRows];
+      for (std::size_t r = 0; r < kRows; ++r) {
         const std::size_t at = b * 8 * Bits;
         for (std::size_t i = 0; i < 8 * Bits && at + i < m_.row_bytes; ++i) {
           copies[r][i] = codes_[r][at + i];
@@ -469,22 +430,21 @@ class Rows {
 
  private:
   /// Scales or zeros of the groups from g on that there are.
-  Each groups_from(std::size_t g, const std::uint8_t* values) const {
-    Each out;
+  RowSums groups_from(std::size_t g, const std::uint8_t* values) const {
+    RowSums out;
     const Mask lanes = first_lanes(m_.groups - g);
     const auto* const floats = reinterpret_cast<const float*>(values) + g;
     const auto* const halves = reinterpret_cast<const std::uint16_t*>(values) + g;
     if (!m_.half) {
-      for (std::size_t r = 0; r < kIntRows; ++r) {
+      for (std::size_t r = 0; r < kRows; ++r) {
         out.v[r] = load_floats(floats + row_[r] * m_.groups, lanes);
       }
-    } else if (kMaskedHalves ||
-               row_[kIntRows - 1] * m_.groups + g + kLanes <= m_.rows * m_.groups) {
-      for (std::size_t r = 0; r < kIntRows; ++r) {
+    } else if (kMaskedHalves || row_[kRows - 1] * m_.groups + g + kLanes <= m_.rows * m_.groups) {
+      for (std::size_t r = 0; r < kRows; ++r) {
         out.v[r] = load_halves(halves + row_[r] * m_.groups, lanes);
       }
     } else {
-      for (std::size_t r = 0; r < kIntRows; ++r) {
+      for (std::size_t r = 0; r < kRows; ++r) {
         std::uint16_t copy[kLanes] = {};
         const std::uint16_t* const p = halves + row_[r] * m_.groups;
         for (std::size_t i = 0; i < kLanes && g + i < m_.groups; ++i) copy[i] = p[i];
@@ -495,20 +455,20 @@ class Rows {
   }
 
   const IntMatrix m_;
-  std::size_t row_[kIntRows];
-  const std::uint8_t* codes_[kIntRows];
+  std::size_t row_[kRows];
+  const std::uint8_t* codes_[kRows];
 };
 
 template <int Bits>
 void multiply_whole(const IntMatrix& m, const IntInput& in, std::size_t begin, std::size_t end,
                     float* scratch, std::size_t stride, float* y) {
-  for (std::size_t row = begin; row < end; row += kIntRows) {
+  for (std::size_t row = begin; row < end; row += kRows) {
     const Rows<Bits> rows(m, row, end);
-    Each sums = {};
+    RowSums sums = {};
     rows.scales_by_block(in.scale, scratch, stride);
     rows.for_blocks([&](std::size_t b, const std::uint8_t* const* p) {
       const Factor<Bits> x(in.ordered + b * kBlock);
-      for (std::size_t r = 0; r < kIntRows; ++r) {
+      for (std::size_t r = 0; r < kRows; ++r) {
         sums.v[r] = multiply_add(in_float(x.dot(unpack<Bits>(p[r]))), all(scratch[r * stride + b]),
                                  sums.v[r]);
       }
@@ -520,18 +480,18 @@ void multiply_whole(const IntMatrix& m, const IntInput& in, std::size_t begin, s
 template <int Bits>
 void multiply_split(const IntMatrix& m, const IntInput& in, std::size_t begin, std::size_t end,
                     float* scratch, std::size_t stride, float* y) {
-  for (std::size_t row = begin; row < end; row += kIntRows) {
+  for (std::size_t row = begin; row < end; row += kRows) {
     const Rows<Bits> rows(m, row, end);
-    Each sums = {};
+    RowSums sums = {};
     rows.scales_by_group(scratch, stride);
     rows.for_blocks([&](std::size_t b, const std::uint8_t* const* p) {
       const Factor<Bits> x(in.ordered + b * kBlock);
-      Codes codes[kIntRows];
-      for (std::size_t r = 0; r < kIntRows; ++r) codes[r] = unpack<Bits>(p[r]);
+      Codes codes[kRows];
+      for (std::size_t r = 0; r < kRows; ++r) codes[r] = unpack<Bits>(p[r]);
       for (std::size_t v = 0; v < kVectors; ++v) {
         const std::size_t vector = b * kVectors + v;
         const Vector lanes = load_lanes(m.lane_group + vector * kLanes);
-        for (std::size_t r = 0; r < kIntRows; ++r) {
+        for (std::size_t r = 0; r < kRows; ++r) {
           const Floats scales = load_floats(scratch + r * stride + m.vector_group[vector]);
           const Floats product = multiply(in_float(x.dot(codes[r], v)), all(in.scale[b]));
           sums.v[r] = multiply_add(product, permute(scales, lanes), sums.v[r]);
@@ -542,9 +502,11 @@ void multiply_split(const IntMatrix& m, const IntInput& in, std::size_t begin, s
   }
 }
 
+constexpr std::size_t kOpsLanes = kLanes;
+
 #else
 
-constexpr std::size_t kLanes = 0;
+constexpr std::size_t kOpsLanes = 0;
 template <int Bits>
 constexpr IntOps::Multiply multiply_whole = multiply_any<Bits>;
 template <int Bits>
@@ -558,7 +520,7 @@ constexpr IntOps::Multiply multiply_split = multiply_any<Bits>;
 }  // namespace
 
 extern const IntOps kIntOps;
-const IntOps kIntOps = {kLanes, order, SQUISH_ALL_BITS(multiply_whole),
+const IntOps kIntOps = {kOpsLanes, order, SQUISH_ALL_BITS(multiply_whole),
                         SQUISH_ALL_BITS(multiply_split), SQUISH_ALL_BITS(multiply_any)};
 
 }  // namespace squish::kernels::SQUISH_ISA_NAMESPACE

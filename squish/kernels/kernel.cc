@@ -30,7 +30,9 @@ struct Scratch {
 }  // namespace
 
 bool InputForm::operator==(const InputForm& other) const {
-  if (cols != other.cols || scale_by_block != other.scale_by_block) return false;
+  if (cols != other.cols || scale_by_block != other.scale_by_block || rounded != other.rounded) {
+    return false;
+  }
   if (rotation == nullptr || other.rotation == nullptr) return rotation == other.rotation;
   return rotation == other.rotation || rotation->factors == other.rotation->factors;
 }
@@ -48,21 +50,22 @@ void make_input(const InputForm& form, std::span<const float> x, Input& out) {
   assert(x.size() == form.cols);
   const std::size_t blocks = (form.cols + kBlock - 1) / kBlock;
   out.x.resize(blocks * kBlock);
-  out.q.resize(out.x.size());
-  out.scale.resize(blocks);
-  out.sum.resize(blocks);
   std::ranges::copy(x, out.x.begin());
   std::fill(out.x.begin() + static_cast<std::ptrdiff_t>(form.cols), out.x.end(), 0.0f);
   if (form.rotation != nullptr) {
     form.rotation->hadamard.rotate(std::span(out.x).first(form.cols), form.rotation->factors);
   }
+  const std::size_t rounded = form.rounded ? blocks : 0;
+  out.q.resize(rounded * kBlock);
+  out.scale.resize(rounded);
+  out.sum.resize(rounded);
   const auto largest = [](std::span<const float> v) {
     float m = 0;
     for (const float e : v) m = std::max(m, std::abs(e));
     return m;
   };
   const float all = form.scale_by_block ? 0 : largest(out.x);
-  for (std::size_t b = 0; b < blocks; ++b) {
+  for (std::size_t b = 0; b < rounded; ++b) {
     const std::span<const float> block = std::span(out.x).subspan(b * kBlock, kBlock);
     out.scale[b] = (form.scale_by_block ? largest(block) : all) / 127;
     const float inverse = out.scale[b] > 0 ? 1 / out.scale[b] : 0;

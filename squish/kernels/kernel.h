@@ -33,11 +33,13 @@ struct InputForm {
   /// Whether each block has a scale of its own; else there is one for all, which rotated inputs can
   /// bear.
   bool scale_by_block = false;
+  /// Whether integers are of use; else an Input holds x alone.
+  bool rounded = true;
 
   bool operator==(const InputForm& other) const;
 };
 
-/// x = scale * q up to rounding.
+/// x = scale * q up to rounding, if the form is rounded.
 struct Input {
   AlignedVector<float> x;           ///< rotated, padded
   AlignedVector<std::int8_t> q;     ///< -127 .. 127, padded
