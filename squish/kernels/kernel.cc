@@ -2,13 +2,17 @@
 
 #include <algorithm>
 #include <cassert>
-#include <cmath>
 #include <string>
 #include <vector>
 
+#include "squish/base/isa.h"
+#include "squish/kernels/input.isa.h"
 #include "squish/kernels/methods.h"
 
 namespace squish::kernels {
+
+SQUISH_DECLARE_TABLES(InputOps, kInputOps);
+
 namespace {
 
 // Weights of a run of rows that a thread takes at a time: a few microseconds.
@@ -59,23 +63,9 @@ void make_input(const InputForm& form, std::span<const float> x, Input& out) {
   out.q.resize(rounded * kBlock);
   out.scale.resize(rounded);
   out.sum.resize(rounded);
-  const auto largest = [](std::span<const float> v) {
-    float m = 0;
-    for (const float e : v) m = std::max(m, std::abs(e));
-    return m;
-  };
-  const float all = form.scale_by_block ? 0 : largest(out.x);
-  for (std::size_t b = 0; b < rounded; ++b) {
-    const std::span<const float> block = std::span(out.x).subspan(b * kBlock, kBlock);
-    out.scale[b] = (form.scale_by_block ? largest(block) : all) / 127;
-    const float inverse = out.scale[b] > 0 ? 1 / out.scale[b] : 0;
-    out.sum[b] = 0;
-    for (std::size_t i = 0; i < kBlock; ++i) {
-      const auto q = static_cast<std::int8_t>(std::lrint(block[i] * inverse));
-      out.q[b * kBlock + i] = q;
-      out.sum[b] += q;
-    }
-  }
+  choose(scalar::kInputOps, avx2::kInputOps, avx512::kInputOps, avx512vbmi::kInputOps)
+      .round(out.x.data(), rounded, form.scale_by_block, out.q.data(), out.scale.data(),
+             out.sum.data());
 }
 
 std::unique_ptr<const Kernel> make_kernel(std::shared_ptr<const quant::Packed> packed) {
