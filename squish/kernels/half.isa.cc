@@ -68,7 +68,7 @@ void multiply(const std::byte* values, std::size_t cols, const float* x, std::si
     for (std::size_t r = 0; r < kRows; ++r) {
       p[r] = values + (row + r < end ? row + r : end - 1) * cols * Element::kBytes;
     }
-    RowSums sums[kUnroll] = {};
+    RowVectors sums[kUnroll] = {};
     std::size_t j = 0;
     for (; j + kUnroll * kLanes <= cols; j += kUnroll * kLanes) {
       for (std::size_t u = 0; u < kUnroll; ++u) {

@@ -368,12 +368,12 @@ class Rows {
   }
 
   /// Adds what zeros, or the codes' offset, do; y[0 .. n), n perhaps more than there are.
-  void finish(const float* input_sum, RowSums sums, float* y, std::size_t n) const {
+  void finish(const float* input_sum, RowVectors sums, float* y, std::size_t n) const {
     const Floats unit = load_floats(kLaneUnits<Bits>.unit);
     for (Floats& sum : sums.v) sum = multiply(sum, unit);
     const std::uint8_t* const zeros = m_.zero == nullptr ? m_.scale : m_.zero;
     for (std::size_t g = 0; g < m_.groups; g += kLanes) {
-      const RowSums zero = groups_from(g, zeros);
+      const RowVectors zero = groups_from(g, zeros);
       const Floats factor = load_floats(input_sum + g);
       for (std::size_t r = 0; r < kRows; ++r) {
         sums.v[r] = multiply_add(zero.v[r], factor, sums.v[r]);
@@ -384,7 +384,7 @@ class Rows {
 
   void scales_by_group(float* scratch, std::size_t stride) const {
     for (std::size_t g = 0; g < m_.groups; g += kLanes) {
-      const RowSums scale = groups_from(g, m_.scale);
+      const RowVectors scale = groups_from(g, m_.scale);
       for (std::size_t r = 0; r < kRows; ++r) store_floats(scratch + r * stride + g, scale.v[r]);
     }
   }
@@ -393,7 +393,7 @@ class Rows {
   void scales_by_block(const float* input, float* scratch, std::size_t stride) const {
     for (std::size_t b = 0; b < m_.blocks; b += kLanes) {
       const std::int32_t first = m_.block_group[b];
-      const RowSums scale = groups_from(static_cast<std::size_t>(first), m_.scale);
+      const RowVectors scale = groups_from(static_cast<std::size_t>(first), m_.scale);
       const Vector lanes =
           SQUISH_VECTOR(sub_epi32)(load(m_.block_group + b), SQUISH_VECTOR(set1_epi32)(first));
       const Floats factor = load_floats(input + b);
@@ -430,8 +430,8 @@ class Rows {
 
  private:
   /// Scales or zeros of the groups from g on that there are.
-  RowSums groups_from(std::size_t g, const std::uint8_t* values) const {
-    RowSums out;
+  RowVectors groups_from(std::size_t g, const std::uint8_t* values) const {
+    RowVectors out;
     const Mask lanes = first_lanes(m_.groups - g);
     const auto* const floats = reinterpret_cast<const float*>(values) + g;
     const auto* const halves = reinterpret_cast<const std::uint16_t*>(values) + g;
@@ -464,7 +464,7 @@ void multiply_whole(const IntMatrix& m, const IntInput& in, std::size_t begin, s
                     float* scratch, std::size_t stride, float* y) {
   for (std::size_t row = begin; row < end; row += kRows) {
     const Rows<Bits> rows(m, row, end);
-    RowSums sums = {};
+    RowVectors sums = {};
     rows.scales_by_block(in.scale, scratch, stride);
     rows.for_blocks([&](std::size_t b, const std::uint8_t* const* p) {
       const Factor<Bits> x(in.ordered + b * kBlock);
@@ -482,7 +482,7 @@ void multiply_split(const IntMatrix& m, const IntInput& in, std::size_t begin, s
                     float* scratch, std::size_t stride, float* y) {
   for (std::size_t row = begin; row < end; row += kRows) {
     const Rows<Bits> rows(m, row, end);
-    RowSums sums = {};
+    RowVectors sums = {};
     rows.scales_by_group(scratch, stride);
     rows.for_blocks([&](std::size_t b, const std::uint8_t* const* p) {
       const Factor<Bits> x(in.ordered + b * kBlock);

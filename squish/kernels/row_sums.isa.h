@@ -11,7 +11,7 @@ using squish::SQUISH_ISA_NAMESPACE::Floats;
 using squish::SQUISH_ISA_NAMESPACE::kLanes;
 
 /// One for each row.
-struct RowSums {
+struct RowVectors {
   Floats v[kRows];
 };
 
@@ -29,7 +29,7 @@ Floats fold_and_join(Floats a, Floats b, std::index_sequence<L...> /*lanes*/) {
 }
 
 /// y[0 .. n): the sums over the lanes; n may be more than there are rows.
-inline void store_totals(const RowSums& sums, float* y, std::size_t n) {
+inline void store_totals(const RowVectors& sums, float* y, std::size_t n) {
   constexpr std::make_index_sequence<kLanes> lanes;
   const Floats all = fold_and_join(fold_and_zip(sums.v[0], sums.v[1], lanes),
                                    fold_and_zip(sums.v[2], sums.v[3], lanes), lanes);
