@@ -4,19 +4,12 @@ namespace squish::kernels::SQUISH_ISA_NAMESPACE {
 namespace {
 
 float largest(const float* x, std::size_t n) {
-  float lanes[16] = {}, differences[16] = {};
-  for (std::size_t i = 0; i < n; i += 16) {
-#pragma omp simd
-    for (std::size_t l = 0; l < 16; ++l) {
-      const float size = x[i + l] < 0 ? -x[i + l] : x[i + l];
-      lanes[l] = lanes[l] < size ? size : lanes[l];
-      differences[l] += x[i + l] - x[i + l];  // NaN unless x is finite
-    }
+  std::int32_t largest_bits = 0;  // their order is that of the magnitudes, what is not finite last
+  for (std::size_t i = 0; i < n; ++i) {
+    const std::int32_t bits = __builtin_bit_cast(std::int32_t, x[i]) & 0x7fffffff;
+    largest_bits = bits > largest_bits ? bits : largest_bits;
   }
-  float most = 0, difference = 0;
-  for (const float lane : lanes) most = most < lane ? lane : most;
-  for (const float lane : differences) difference += lane;
-  return most + difference;
+  return __builtin_bit_cast(float, largest_bits);
 }
 
 std::int32_t round_block(const float* x, float inverse, std::int8_t* q) {

@@ -22,7 +22,7 @@ std::size_t padded(std::size_t n) { return (n + kIntPadding - 1) / kIntPadding *
 class IntKernel : public Kernel {
  public:
   explicit IntKernel(std::shared_ptr<const quant::Packed> packed)
-      : Kernel(packed->rows, {.cols = packed->cols, .scale_by_block = true}, kIntRows),
+      : Kernel(packed->rows, {.cols = packed->cols, .scale_by_block = true}, kRows),
         packed_(std::move(packed)),
         layout_(packed_->spec, packed_->rows, packed_->cols),
         ops_(choose(scalar::kIntOps, avx2::kIntOps, avx512::kIntOps, avx512vbmi::kIntOps)),
@@ -30,6 +30,7 @@ class IntKernel : public Kernel {
     const auto stored = [&](const char* name, std::size_t bytes) {
       return reinterpret_cast<const std::uint8_t*>(packed_->section(name, bytes).data());
     };
+    matrix_.rows = layout_.rows;
     matrix_.cols = layout_.cols;
     matrix_.blocks = (layout_.cols + kBlock - 1) / kBlock;
     matrix_.group = layout_.group;
@@ -87,7 +88,7 @@ class IntKernel : public Kernel {
         .sum = sums};
     thread_local AlignedVector<float> scratch;
     const std::size_t stride = padded(std::max(matrix_.groups, matrix_.blocks)) + kIntPadding;
-    scratch.resize(std::max(scratch.size(), kIntRows * stride));
+    scratch.resize(std::max(scratch.size(), kRows * stride));
     multiply_(matrix_, input, begin, end, scratch.data(), stride, y);
   }
 

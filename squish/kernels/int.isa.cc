@@ -1,6 +1,7 @@
 #include "squish/kernels/int.isa.h"
 
 #include "squish/base/half.h"
+#include "squish/kernels/row_sums.isa.h"
 
 #if defined(SQUISH_ISA_avx2) || defined(SQUISH_ISA_avx512)
 #include <immintrin.h>
@@ -39,11 +40,21 @@ float load_value(const std::uint8_t* values, std::size_t i, bool half) {
 /// 64 codes; `p` has Bits * 8 bytes.
 template <int Bits>
 void unpack_into(const std::uint8_t* p, std::uint8_t* codes) {
-  for (int i = 0; i < 8; ++i) {
-    std::uint64_t eight = 0;
-    for (int k = 0; k < Bits; ++k) eight |= std::uint64_t{p[i * Bits + k]} << (8 * k);
-    for (int k = 0; k < 8; ++k) {
-      codes[8 * i + k] = static_cast<std::uint8_t>(eight >> (Bits * k) & ((1 << Bits) - 1));
+  constexpr int kMask = (1 << Bits) - 1;
+  if constexpr (8 % Bits == 0) {
+    constexpr int kEach = 8 / Bits;
+    for (int i = 0; i < 8 * Bits; ++i) {
+      for (int k = 0; k < kEach; ++k) {
+        codes[i * kEach + k] = static_cast<std::uint8_t>(p[i] >> (Bits * k) & kMask);
+      }
+    }
+  } else {
+    for (int i = 0; i < 8; ++i) {
+      std::uint64_t eight = 0;
+      for (int k = 0; k < Bits; ++k) eight |= std::uint64_t{p[i * Bits + k]} << (8 * k);
+      for (int k = 0; k < 8; ++k) {
+        codes[8 * i + k] = static_cast<std::uint8_t>(eight >> (Bits * k) & kMask);
+      }
     }
   }
 }
@@ -89,7 +100,7 @@ void multiply_any(const IntMatrix& m, const IntInput& in, std::size_t begin, std
 #define SQUISH_VECTOR(operation) _mm512_##operation
 #define SQUISH_BITS(operation) _mm512_##operation##_si512
 typedef __m512i Vector;
-typedef __m512 Floats;
+constexpr bool kMaskedHalves = true;  // loads of 16 bits
 
 Vector load(const void* p) { return _mm512_loadu_si512(p); }
 Floats permute(Floats v, Vector lanes) { return _mm512_permutexvar_ps(lanes, v); }
@@ -97,21 +108,20 @@ Vector load_lanes(const std::uint8_t* p) {
   return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
 }
 
-/// values[first .. first + n), and zeros; n may be more than there are lanes.
-Floats load_values(const std::uint8_t* values, std::size_t first, std::size_t n, bool half) {
-  const auto mask = static_cast<__mmask16>(n >= 16 ? 0xffff : (1 << n) - 1);
-  if (half) return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, values + 2 * first));
-  return _mm512_maskz_loadu_ps(mask, values + 4 * first);
+/// Which lanes hold one of n values.
+typedef __mmask16 Mask;
+Mask first_lanes(std::size_t n) { return static_cast<Mask>(n < kLanes ? (1 << n) - 1 : 0xffff); }
+
+Floats load_floats(const float* p, Mask lanes) { return _mm512_maskz_loadu_ps(lanes, p); }
+Floats load_halves(const std::uint16_t* p, Mask lanes) {
+  return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(lanes, p));
 }
 
-__m256 halved(Floats v) {
-  return _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
-}
 #else
 #define SQUISH_VECTOR(operation) _mm256_##operation
 #define SQUISH_BITS(operation) _mm256_##operation##_si256
 typedef __m256i Vector;
-typedef __m256 Floats;
+constexpr bool kMaskedHalves = false;
 
 Vector load(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
 Floats permute(Floats v, Vector lanes) { return _mm256_permutevar8x32_ps(v, lanes); }
@@ -119,27 +129,48 @@ Vector load_lanes(const std::uint8_t* p) {
   return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
 }
 
-Floats load_values(const std::uint8_t* values, std::size_t first, std::size_t n, bool half) {
-  alignas(32) std::uint8_t copy[32] = {};
-  const std::size_t size = half ? 2 : 4;
-  const std::uint8_t* p = values + size * first;
-  if (n < 8) {
-    for (std::size_t i = 0; i < n * size; ++i) copy[i] = p[i];
-    p = copy;
-  }
-  if (half) return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-  return _mm256_loadu_ps(reinterpret_cast<const float*>(p));
+typedef Vector Mask;
+Mask first_lanes(std::size_t n) {
+  const Vector count = _mm256_set1_epi32(static_cast<int>(n < kLanes ? n : kLanes));
+  return _mm256_cmpgt_epi32(count, _mm256_set_epi32(7, 6, 5, 4, 3, 2, 1, 0));
 }
 
-__m256 halved(Floats v) { return v; }
+Floats load_floats(const float* p, Mask lanes) { return _mm256_maskload_ps(p, lanes); }
+/// Reads a whole vector.
+Floats load_halves(const std::uint16_t* p, Mask lanes) {
+  const Floats v = _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  return _mm256_and_ps(v, _mm256_castsi256_ps(lanes));  // what follows need not be a number
+}
+
 #endif
 
-constexpr std::size_t kLanes = sizeof(Floats) / 4, kVectors = kBlock / sizeof(Vector);
+constexpr std::size_t kVectors = kBlock / sizeof(Vector);
 
-/// 64 codes, a byte each, in the order of IntOps::order.
+/// 64 codes, a byte each, in the order of IntOps::order; each over LaneUnits::unit.
 struct Codes {
   Vector v[kVectors];
 };
+
+/// Codes of 2 and 4 bits are cut out of a byte where they lie rather than shifted down; that is
+/// made up for once a row.
+template <int Bits>
+struct LaneUnits {
+  /// Bytes of a vector that have their codes in the same bits.
+  static constexpr int kRun = Bits == 2 ? 16 : Bits == 4 && kLanes == 16 ? 32 : sizeof(Vector);
+  alignas(64) std::uint8_t mask[sizeof(Vector)] = {};
+  alignas(64) float unit[kLanes] = {};
+
+  constexpr LaneUnits() {
+    for (int i = 0; i < static_cast<int>(sizeof(Vector)); ++i) {
+      const int shift = i / kRun * Bits;
+      mask[i] = static_cast<std::uint8_t>(((1 << Bits) - 1) << shift);
+      unit[i / 4] = 1 / static_cast<float>(1 << shift);
+    }
+  }
+};
+
+template <int Bits>
+constexpr LaneUnits<Bits> kLaneUnits;
 
 /// What takes codes of 3, 5, 6 or 7 bits apart.
 template <int Bits>
@@ -179,8 +210,6 @@ struct Shuffles {
 template <int Bits>
 constexpr Shuffles<Bits> kShuffles;
 
-Vector bytes_of(int b) { return SQUISH_VECTOR(set1_epi8)(static_cast<char>(b)); }
-
 #if !defined(SQUISH_ISA_avx512vbmi)
 /// 16 codes in each 128 bits, which begin with theirs.
 template <int Bits>
@@ -206,19 +235,17 @@ constexpr std::size_t kRead = Bits == 2   ? 16
 
 template <int Bits>
 Codes unpack(const std::uint8_t* p) {
-  const Vector mask = bytes_of((1 << Bits) - 1);
+  const Vector mask = load(kLaneUnits<Bits>.mask);
   if constexpr (Bits == 8) {
     return {load(p)};
   } else if constexpr (Bits == 4) {
     const Vector twice =
         _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
-    const Vector shifts = _mm512_set_epi32(4, 4, 4, 4, 4, 4, 4, 4, 0, 0, 0, 0, 0, 0, 0, 0);
-    return {_mm512_and_si512(_mm512_srlv_epi32(twice, shifts), mask)};
+    return {_mm512_and_si512(twice, mask)};
   } else if constexpr (Bits == 2) {
     const Vector times =
         _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-    const Vector shifts = _mm512_set_epi32(6, 6, 6, 6, 4, 4, 4, 4, 2, 2, 2, 2, 0, 0, 0, 0);
-    return {_mm512_and_si512(_mm512_srlv_epi32(times, shifts), mask)};
+    return {_mm512_and_si512(times, mask)};
   } else {
     Vector v;
     if constexpr (kRead<Bits> == 64) {
@@ -258,7 +285,7 @@ constexpr std::size_t kRead = Bits == 2   ? 16
 
 template <int Bits>
 Codes unpack(const std::uint8_t* p) {
-  const Vector mask = bytes_of((1 << Bits) - 1);
+  const Vector mask = load(kLaneUnits<Bits>.mask);
   if constexpr (Bits == 8) {
     return {load(p), load(p + 32)};
   } else if constexpr (Bits == 4) {
@@ -267,8 +294,7 @@ Codes unpack(const std::uint8_t* p) {
   } else if constexpr (Bits == 2) {
     const Vector v =
         _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-    return {_mm256_and_si256(_mm256_srlv_epi32(v, _mm256_set_epi32(2, 2, 2, 2, 0, 0, 0, 0)), mask),
-            _mm256_and_si256(_mm256_srlv_epi32(v, _mm256_set_epi32(6, 6, 6, 6, 4, 4, 4, 4)), mask)};
+    return {_mm256_and_si256(v, mask), _mm256_and_si256(_mm256_srli_epi16(v, 4), mask)};
   } else {
     const auto two = [](const std::uint8_t* q) {
       return spread<Bits>(_mm256_inserti128_si256(
@@ -330,63 +356,49 @@ void store_floats(float* p, Floats v) { SQUISH_VECTOR(storeu_ps)(p, v); }
 Floats multiply(Floats a, Floats b) { return SQUISH_VECTOR(mul_ps)(a, b); }
 Floats multiply_add(Floats a, Floats b, Floats c) { return SQUISH_VECTOR(fmadd_ps)(a, b, c); }
 
-/// What is added up for kIntRows rows.
-struct Sums {
-  Floats v[kIntRows];
-
-  void store(float* y, std::size_t rows) const {
-    const __m256 ab = _mm256_hadd_ps(halved(v[0]), halved(v[1]));
-    const __m256 cd = _mm256_hadd_ps(halved(v[2]), halved(v[3]));
-    const __m256 abcd = _mm256_hadd_ps(ab, cd);
-    alignas(16) float totals[4];
-    _mm_store_ps(totals, _mm_add_ps(_mm256_castps256_ps128(abcd), _mm256_extractf128_ps(abcd, 1)));
-    for (std::size_t r = 0; r < rows; ++r) y[r] = totals[r];
-  }
-};
-
-/// kIntRows rows, the last one over again where there are fewer.
+/// kRows rows, the last one over again where there are fewer.
 template <int Bits>
 class Rows {
  public:
   Rows(const IntMatrix& m, std::size_t first, std::size_t end) : m_(m) {
-    for (std::size_t r = 0; r < kIntRows; ++r) {
+    for (std::size_t r = 0; r < kRows; ++r) {
       row_[r] = first + r < end ? first + r : end - 1;
       codes_[r] = m.codes + row_[r] * m.row_bytes;
     }
   }
 
-  /// What zeros, or the codes' offset, add; scratch: the scales, by group.
-  void take_offsets(const IntInput& in, Sums& sums) const {
-    for (std::size_t r = 0; r < kIntRows; ++r) {
-      const std::uint8_t* const values = m_.zero == nullptr ? m_.scale : m_.zero;
-      sums.v[r] = all(0);
-      for (std::size_t g = 0; g < m_.groups; g += kLanes) {
-        const Floats zero = load_values(values, row_[r] * m_.groups + g, m_.groups - g, m_.half);
-        sums.v[r] = multiply_add(zero, load_floats(in.sum + g), sums.v[r]);
+  /// Adds what zeros, or the codes' offset, do; y[0 .. n), n perhaps more than there are.
+  void finish(const float* input_sum, RowVectors sums, float* y, std::size_t n) const {
+    const Floats unit = load_floats(kLaneUnits<Bits>.unit);
+    for (Floats& sum : sums.v) sum = multiply(sum, unit);
+    const std::uint8_t* const zeros = m_.zero == nullptr ? m_.scale : m_.zero;
+    for (std::size_t g = 0; g < m_.groups; g += kLanes) {
+      const RowVectors zero = groups_from(g, zeros);
+      const Floats factor = load_floats(input_sum + g);
+      for (std::size_t r = 0; r < kRows; ++r) {
+        sums.v[r] = multiply_add(zero.v[r], factor, sums.v[r]);
       }
     }
+    store_totals(sums, y, n);
   }
 
   void scales_by_group(float* scratch, std::size_t stride) const {
-    for (std::size_t r = 0; r < kIntRows; ++r, scratch += stride) {
-      for (std::size_t g = 0; g < m_.groups; g += kLanes) {
-        store_floats(scratch + g,
-                     load_values(m_.scale, row_[r] * m_.groups + g, m_.groups - g, m_.half));
-      }
+    for (std::size_t g = 0; g < m_.groups; g += kLanes) {
+      const RowVectors scale = groups_from(g, m_.scale);
+      for (std::size_t r = 0; r < kRows; ++r) store_floats(scratch + r * stride + g, scale.v[r]);
     }
   }
 
   /// Times the input's.
-  void scales_by_block(const IntInput& in, float* scratch, std::size_t stride) const {
+  void scales_by_block(const float* input, float* scratch, std::size_t stride) const {
     for (std::size_t b = 0; b < m_.blocks; b += kLanes) {
-      const std::size_t group = m_.block_group[b];
-      const Vector lanes = SQUISH_VECTOR(sub_epi32)(load(m_.block_group + b),
-                                                    SQUISH_VECTOR(set1_epi32)(m_.block_group[b]));
-      const Floats factor = load_floats(in.scale + b);
-      for (std::size_t r = 0; r < kIntRows; ++r) {
-        const Floats scales =
-            load_values(m_.scale, row_[r] * m_.groups + group, m_.groups - group, m_.half);
-        store_floats(scratch + r * stride + b, multiply(permute(scales, lanes), factor));
+      const std::int32_t first = m_.block_group[b];
+      const RowVectors scale = groups_from(static_cast<std::size_t>(first), m_.scale);
+      const Vector lanes =
+          SQUISH_VECTOR(sub_epi32)(load(m_.block_group + b), SQUISH_VECTOR(set1_epi32)(first));
+      const Floats factor = load_floats(input + b);
+      for (std::size_t r = 0; r < kRows; ++r) {
+        store_floats(scratch + r * stride + b, multiply(permute(scale.v[r], lanes), factor));
       }
     }
   }
@@ -394,18 +406,18 @@ class Rows {
   /// add(b, codes), where codes[r] has kRead bytes, for all blocks.
   template <class Add>
   void for_blocks(const Add& add) const {
-    const std::size_t left = m_.code_bytes - (codes_[kIntRows - 1] - m_.codes);
+    const std::size_t left = m_.code_bytes - (codes_[kRows - 1] - m_.codes);
     std::size_t direct = left < kRead<Bits> ? 0 : (left - kRead<Bits>) / (8 * Bits) + 1;
     if (direct > m_.blocks) direct = m_.blocks;
     for (std::size_t b = 0; b < direct; ++b) {
-      const std::uint8_t* p[kIntRows];
-      for (std::size_t r = 0; r < kIntRows; ++r) p[r] = codes_[r] + b * 8 * Bits;
+      const std::uint8_t* p[kRows];
+      for (std::size_t r = 0; r < kRows; ++r) p[r] = codes_[r] + b * 8 * Bits;
       add(b, p);
     }
     for (std::size_t b = direct; b < m_.blocks; ++b) {
-      std::uint8_t copies[kIntRows][kRead<Bits>] = {};
-      const std::uint8_t* p[kIntRows];
-      for (std::size_t r = 0; r < kIntRows; ++r) {
+      std::uint8_t copies[kRows][kRead<Bits>] = {};
+      const std::uint8_t* p[kRows];
+      for (std::size_t r = 0; r < kRows; ++r) {
         const std::size_t at = b * 8 * Bits;
         for (std::size_t i = 0; i < 8 * Bits && at + i < m_.row_bytes; ++i) {
           copies[r][i] = codes_[r][at + i];
@@ -417,59 +429,84 @@ class Rows {
   }
 
  private:
-  const IntMatrix& m_;
-  std::size_t row_[kIntRows];
-  const std::uint8_t* codes_[kIntRows];
+  /// Scales or zeros of the groups from g on that there are.
+  RowVectors groups_from(std::size_t g, const std::uint8_t* values) const {
+    RowVectors out;
+    const Mask lanes = first_lanes(m_.groups - g);
+    const auto* const floats = reinterpret_cast<const float*>(values) + g;
+    const auto* const halves = reinterpret_cast<const std::uint16_t*>(values) + g;
+    if (!m_.half) {
+      for (std::size_t r = 0; r < kRows; ++r) {
+        out.v[r] = load_floats(floats + row_[r] * m_.groups, lanes);
+      }
+    } else if (kMaskedHalves || row_[kRows - 1] * m_.groups + g + kLanes <= m_.rows * m_.groups) {
+      for (std::size_t r = 0; r < kRows; ++r) {
+        out.v[r] = load_halves(halves + row_[r] * m_.groups, lanes);
+      }
+    } else {
+      for (std::size_t r = 0; r < kRows; ++r) {
+        std::uint16_t copy[kLanes] = {};
+        const std::uint16_t* const p = halves + row_[r] * m_.groups;
+        for (std::size_t i = 0; i < kLanes && g + i < m_.groups; ++i) copy[i] = p[i];
+        out.v[r] = load_halves(copy, lanes);
+      }
+    }
+    return out;
+  }
+
+  const IntMatrix m_;
+  std::size_t row_[kRows];
+  const std::uint8_t* codes_[kRows];
 };
 
 template <int Bits>
 void multiply_whole(const IntMatrix& m, const IntInput& in, std::size_t begin, std::size_t end,
                     float* scratch, std::size_t stride, float* y) {
-  for (std::size_t row = begin; row < end; row += kIntRows) {
+  for (std::size_t row = begin; row < end; row += kRows) {
     const Rows<Bits> rows(m, row, end);
-    Sums sums;
-    rows.take_offsets(in, sums);
-    rows.scales_by_block(in, scratch, stride);
+    RowVectors sums = {};
+    rows.scales_by_block(in.scale, scratch, stride);
     rows.for_blocks([&](std::size_t b, const std::uint8_t* const* p) {
       const Factor<Bits> x(in.ordered + b * kBlock);
-      for (std::size_t r = 0; r < kIntRows; ++r) {
+      for (std::size_t r = 0; r < kRows; ++r) {
         sums.v[r] = multiply_add(in_float(x.dot(unpack<Bits>(p[r]))), all(scratch[r * stride + b]),
                                  sums.v[r]);
       }
     });
-    sums.store(y + row, end - row < kIntRows ? end - row : kIntRows);
+    rows.finish(in.sum, sums, y + row, end - row);
   }
 }
 
 template <int Bits>
 void multiply_split(const IntMatrix& m, const IntInput& in, std::size_t begin, std::size_t end,
                     float* scratch, std::size_t stride, float* y) {
-  for (std::size_t row = begin; row < end; row += kIntRows) {
+  for (std::size_t row = begin; row < end; row += kRows) {
     const Rows<Bits> rows(m, row, end);
-    Sums sums;
-    rows.take_offsets(in, sums);
+    RowVectors sums = {};
     rows.scales_by_group(scratch, stride);
     rows.for_blocks([&](std::size_t b, const std::uint8_t* const* p) {
       const Factor<Bits> x(in.ordered + b * kBlock);
-      Codes codes[kIntRows];
-      for (std::size_t r = 0; r < kIntRows; ++r) codes[r] = unpack<Bits>(p[r]);
+      Codes codes[kRows];
+      for (std::size_t r = 0; r < kRows; ++r) codes[r] = unpack<Bits>(p[r]);
       for (std::size_t v = 0; v < kVectors; ++v) {
         const std::size_t vector = b * kVectors + v;
         const Vector lanes = load_lanes(m.lane_group + vector * kLanes);
-        for (std::size_t r = 0; r < kIntRows; ++r) {
+        for (std::size_t r = 0; r < kRows; ++r) {
           const Floats scales = load_floats(scratch + r * stride + m.vector_group[vector]);
           const Floats product = multiply(in_float(x.dot(codes[r], v)), all(in.scale[b]));
           sums.v[r] = multiply_add(product, permute(scales, lanes), sums.v[r]);
         }
       }
     });
-    sums.store(y + row, end - row < kIntRows ? end - row : kIntRows);
+    rows.finish(in.sum, sums, y + row, end - row);
   }
 }
 
+constexpr std::size_t kOpsLanes = kLanes;
+
 #else
 
-constexpr std::size_t kLanes = 0;
+constexpr std::size_t kOpsLanes = 0;
 template <int Bits>
 constexpr IntOps::Multiply multiply_whole = multiply_any<Bits>;
 template <int Bits>
@@ -483,7 +520,7 @@ constexpr IntOps::Multiply multiply_split = multiply_any<Bits>;
 }  // namespace
 
 extern const IntOps kIntOps;
-const IntOps kIntOps = {kLanes, order, SQUISH_ALL_BITS(multiply_whole),
+const IntOps kIntOps = {kOpsLanes, order, SQUISH_ALL_BITS(multiply_whole),
                         SQUISH_ALL_BITS(multiply_split), SQUISH_ALL_BITS(multiply_any)};
 
 }  // namespace squish::kernels::SQUISH_ISA_NAMESPACE

@@ -2,16 +2,16 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "squish/kernels/rows.h"
+
 /// Products with INT matrices (squish/quant/int.cc), one table of loops per instruction set.
 namespace squish::kernels {
 
-/// Rows that are worked out together.
-inline constexpr std::size_t kIntRows = 4;
 /// What is read by the vector is padded to a multiple of this many elements.
 inline constexpr std::size_t kIntPadding = 16;
 
 struct IntMatrix {
-  std::size_t cols, blocks, group, groups;
+  std::size_t rows, cols, blocks, group, groups;
   const std::uint8_t* codes;
   std::size_t code_bytes, row_bytes;
   const std::uint8_t* scale;  ///< f16 or f32, `groups` a row
@@ -32,7 +32,7 @@ struct IntInput {
 };
 
 struct IntOps {
-  /// y[begin .. end), where begin is a multiple of kIntRows. `scratch` has kIntRows rows of
+  /// y[begin .. end), where begin is a multiple of kRows. `scratch` has kRows rows of
   /// `stride` floats, kIntPadding more than a matrix's row has blocks or groups.
   typedef void (*Multiply)(const IntMatrix& matrix, const IntInput& input, std::size_t begin,
                            std::size_t end, float* scratch, std::size_t stride, float* y);

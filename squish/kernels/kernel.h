@@ -40,8 +40,8 @@ struct InputForm {
   bool operator==(const InputForm& other) const;
 };
 
-/// x = scale * q up to rounding; the scale of what is not finite is NaN. q and sum are not made for a
-/// form of floats.
+/// x = scale * q up to rounding; the scale of what is not finite is NaN. q and sum are not made for
+/// a form of floats.
 struct Input {
   AlignedVector<float> x;           ///< rotated, padded
   AlignedVector<std::int8_t> q;     ///< -127 .. 127, padded

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "squish/base/bits.h"
+#include "squish/kernels/half.h"
 
 namespace squish::model {
 namespace {
@@ -85,6 +86,25 @@ std::shared_ptr<const quant::Packed> stored_as_packed(const io::Tensor& tensor) 
   const auto form = affine(tensor.type);
   if (!form || tensor.shape.size() != 2 || tensor.cols() % kElements != 0) return nullptr;
   return std::make_shared<const quant::Packed>(as_int(tensor, *form));
+}
+
+StoredKernel stored_kernel(const io::Tensor& tensor) {
+  if (const auto packed = stored_as_packed(tensor)) {
+    return {kernels::make_kernel(packed), packed->bits().total() / 8};
+  }
+  const bool half = tensor.type == io::DType::F16 || tensor.type == io::DType::BF16;
+  if (!half || tensor.shape.size() != 2 || tensor.elements() == 0) return {};
+  io::check_sum(tensor.bytes, tensor.sha256, tensor.name);
+  const auto values = std::make_shared<Bytes>(tensor.bytes.size());
+  const std::size_t row_bytes = tensor.bytes.size() / tensor.rows();
+  for (std::size_t row = 0; row < tensor.rows(); ++row) {
+    std::memcpy(values->data() + row * row_bytes,
+                tensor.bytes.data() + io::stored_row(tensor, row) * row_bytes, row_bytes);
+  }
+  const auto element =
+      tensor.type == io::DType::F16 ? kernels::Element::f16 : kernels::Element::bf16;
+  return {kernels::half_kernel(values, *values, tensor.rows(), tensor.cols(), element),
+          values->size()};
 }
 
 }  // namespace squish::model

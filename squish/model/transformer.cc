@@ -68,13 +68,11 @@ Transformer build_transformer(
     const std::function<std::unique_ptr<Linear>(const std::string& name)>& linear,
     std::size_t fused) {
   Transformer model{files.config, shared.embedding, {}, {}, nullptr};
-  const auto head =
-      fused == 0
-          ? nullptr
-          : stored_as_packed(files.table.at(files.config.tied_embeddings ? kEmbedding : kHead));
-  model.head = head == nullptr ? dense_linear(shared.head)
-                               : dense_linear(shared.head, kernels::make_kernel(head), fused,
-                                              head->bits().total() / 8);
+  StoredKernel head;
+  if (fused > 0) {
+    head = stored_kernel(files.table.at(files.config.tied_embeddings ? kEmbedding : kHead));
+  }
+  model.head = dense_linear(shared.head, std::move(head.kernel), fused, head.bytes);
   model.norm = load_vector(files, "model.norm.weight", pool);
   for (std::size_t i = 0; i < files.config.layers; ++i) {
     const std::string block = fmt::format("model.layers.{}.", i), self = block + "self_attn.";
@@ -106,7 +104,9 @@ Transformer load_transformer(const io::ModelFiles& files, const SharedWeights& s
       auto layer = packed == nullptr ? nullptr : packed_linear(packed, fused);
       if (layer != nullptr && layer->kernel() != nullptr) return layer;
     }
-    return dense_linear(std::make_shared<const Matrix>(load_weights(files, name, pool)));
+    StoredKernel half = fused > 0 ? stored_kernel(files.table.at(name)) : StoredKernel{};
+    return dense_linear(std::make_shared<const Matrix>(load_weights(files, name, pool)),
+                        std::move(half.kernel), fused, half.bytes);
   };
   return build_transformer(files, shared, pool, linear, fused);
 }

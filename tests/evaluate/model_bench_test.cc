@@ -73,7 +73,7 @@ TEST(BenchModel, HasARowForTheUncompressedModelAndEachMethodWithEveryField) {
   EXPECT_FALSE(bench.rows[0].result->cost);
   EXPECT_FALSE(bench.rows[0].result->quality->divergence);
   EXPECT_LT(bench.noise->kld_mean, 1e-6);
-  const double bytes[] = {4, 1.5, 0.75};  // of a weight: floats, codes and grids
+  const double bytes[] = {2, 1.5, 0.75};  // of a weight: BF16, codes and grids
   for (std::size_t i = 0; i < 3; ++i) {
     const auto& row = bench.rows[i];
     ASSERT_TRUE(row.ok()) << row.status;
@@ -82,9 +82,9 @@ TEST(BenchModel, HasARowForTheUncompressedModelAndEachMethodWithEveryField) {
     EXPECT_GT(speed.tps.median, 0);
     EXPECT_GE(speed.tps.runs, 1);
     EXPECT_GT(speed.prefill_tps.median, 0);
-    EXPECT_EQ(speed.fused, i > 0);
-    // All layers, floats of the head, and some cache: 2 layers, keys and values of 16 each.
-    const double weights = bytes[i] * test::TinyModel::kLinear + 4.0 * 258 * 32;
+    EXPECT_TRUE(speed.fused);
+    // All layers, the head, and some cache: 2 layers, keys and values of 16 each.
+    const double weights = bytes[i] * test::TinyModel::kLinear + 2.0 * 258 * 32;
     EXPECT_GT(speed.bytes_per_token, weights);
     EXPECT_LE(speed.bytes_per_token, weights + 4.0 * 2 * 2 * 16 * (16 + 8));
     EXPECT_NEAR(speed.bandwidth_fraction, speed.bytes_per_token * speed.tps.median / 1e10, 1e-12);

@@ -51,5 +51,32 @@ TEST(StoredAsPacked, IsNothingForOtherTypes) {
   EXPECT_EQ(stored_as_packed({"t", io::DType::F16, {4, 32}, bytes, 0}), nullptr);
 }
 
+TEST(StoredKernel, MultipliesHalvesInTheModelsOrderOfRows) {
+  const CounterRng rng(2, "halves");
+  std::vector<std::byte> bytes(12 * 32 * 2);
+  for (std::size_t i = 0; i < 12 * 32; ++i) {
+    const std::uint16_t half = to_f16(static_cast<float>(rng.normal(i)));
+    bytes[2 * i] = static_cast<std::byte>(half & 255);
+    bytes[2 * i + 1] = static_cast<std::byte>(half >> 8);
+  }
+  const io::Tensor tensor{"t", io::DType::F16, {12, 32}, bytes, 6};
+  const StoredKernel stored = stored_kernel(tensor);
+  ASSERT_NE(stored.kernel, nullptr);
+  EXPECT_EQ(stored.bytes, bytes.size());
+  ThreadPool pool(1);
+  const Matrix w = io::read_matrix(tensor, pool);
+  std::vector<float> x(32), y(12);
+  for (std::size_t j = 0; j < 32; ++j) x[j] = static_cast<float>(rng.normal(1000 + j));
+  const kernels::Product product{stored.kernel.get(), y};
+  kernels::multiply({&product, 1}, x, pool);
+  for (std::size_t i = 0; i < 12; ++i) {
+    double sum = 0;
+    for (std::size_t j = 0; j < 32; ++j) sum += double{w(i, j)} * x[j];
+    EXPECT_NEAR(y[i], sum, 1e-4);
+  }
+  EXPECT_EQ(stored_kernel({"t", io::DType::F32, {1, 2}, std::span(bytes).first(8), 0}).kernel,
+            nullptr);
+}
+
 }  // namespace
 }  // namespace squish::model

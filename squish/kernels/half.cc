@@ -1,0 +1,52 @@
+#include "squish/kernels/half.h"
+
+#include <utility>
+
+#include "squish/base/error.h"
+#include "squish/base/isa.h"
+#include "squish/kernels/half.isa.h"
+
+namespace squish::kernels {
+
+SQUISH_DECLARE_TABLES(HalfOps, kHalfOps);
+
+namespace {
+
+class HalfKernel : public Kernel {
+ public:
+  HalfKernel(std::shared_ptr<const void> owner, const std::byte* values, std::size_t rows,
+             std::size_t cols, HalfOps::Multiply loop)
+      : Kernel(rows, {.cols = cols, .floats = true}, kRows),
+        owner_(std::move(owner)),
+        values_(values),
+        multiply_(loop) {}
+
+  void multiply(const Input& x, const Bytes& /*tables*/, std::size_t begin, std::size_t end,
+                float* y) const override {
+    multiply_(values_, form().cols, x.x.data(), begin, end, y);
+  }
+
+ private:
+  std::shared_ptr<const void> owner_;
+  const std::byte* values_;
+  HalfOps::Multiply multiply_;
+};
+
+}  // namespace
+
+std::unique_ptr<const Kernel> half_kernel(std::shared_ptr<const void> owner,
+                                          std::span<const std::byte> values, std::size_t rows,
+                                          std::size_t cols, Element element) {
+  const std::size_t bytes = element == Element::f32 ? 4 : 2;
+  if (values.size() != rows * cols * bytes) {
+    fail("a matrix of {} x {} values of {} bytes has {} bytes", rows, cols, bytes, values.size());
+  }
+  const HalfOps& ops =
+      choose(scalar::kHalfOps, avx2::kHalfOps, avx512::kHalfOps, avx512vbmi::kHalfOps);
+  return std::make_unique<HalfKernel>(std::move(owner), values.data(), rows, cols,
+                                      element == Element::f32   ? ops.f32
+                                      : element == Element::f16 ? ops.f16
+                                                                : ops.bf16);
+}
+
+}  // namespace squish::kernels

@@ -1,0 +1,116 @@
+#include "squish/kernels/half.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include "squish/base/error.h"
+#include "squish/base/half.h"
+#include "squish/base/isa.h"
+#include "squish/base/random.h"
+
+namespace squish::kernels {
+namespace {
+
+/// Bytes of a matrix, at an odd address and not one more than there are.
+struct Stored {
+  Element element;
+  std::size_t rows, cols;
+  std::shared_ptr<std::vector<std::byte>> bytes = std::make_shared<std::vector<std::byte>>(1);
+  std::vector<float> values{};
+
+  void add(float value) {
+    const auto append = [&](auto v) {
+      const auto* const p = reinterpret_cast<const std::byte*>(&v);
+      bytes->insert(bytes->end(), p, p + sizeof(v));
+    };
+    if (element == Element::f32) {
+      append(value);
+    } else if (element == Element::f16) {
+      append(to_f16(value));
+      value = from_f16(to_f16(value));
+    } else {
+      append(to_bf16(value));
+      value = from_bf16(to_bf16(value));
+    }
+    values.push_back(value);
+  }
+
+  std::vector<float> product(std::span<const float> x, int threads) const {
+    const auto kernel = half_kernel(bytes, std::span(*bytes).subspan(1), rows, cols, element);
+    std::vector<float> y(rows, std::nanf(""));
+    ThreadPool pool(threads);
+    const Product one{kernel.get(), y};
+    multiply({&one, 1}, x, pool);
+    return y;
+  }
+};
+
+std::vector<float> normals(std::size_t n, const char* use) {
+  const CounterRng rng(3, use);
+  std::vector<float> v(n);
+  for (std::size_t i = 0; i < n; ++i) v[i] = static_cast<float>(rng.normal(i));
+  return v;
+}
+
+class HalfKernels : public testing::TestWithParam<Element> {};
+
+TEST_P(HalfKernels, MultiplyOnAllInstructionSetsAndNumbersOfThreads) {
+  const Isa before = active_isa();
+  for (const std::size_t cols : {1, 7, 16, 100, 130, 576, 1001}) {
+    for (const std::size_t rows : {1, 6, 200}) {
+      Stored matrix{GetParam(), rows, cols};
+      for (const float w : normals(rows * cols, "weights")) matrix.add(w);
+      matrix.bytes->shrink_to_fit();
+      const std::vector<float> x = normals(cols, "input");
+      for (const Isa isa : available_isas()) {
+        set_isa(isa);
+        const std::vector<float> y = matrix.product(x, 1);
+        EXPECT_EQ(matrix.product(x, 3), y);
+        for (std::size_t i = 0; i < rows; ++i) {
+          double expected = 0, size = 0;
+          for (std::size_t j = 0; j < cols; ++j) {
+            const double term = double{matrix.values[i * cols + j]} * x[j];
+            expected += term;
+            size += std::abs(term);
+          }
+          ASSERT_NEAR(y[i], expected, 1e-6 * size) << rows << " x " << cols << to_string(isa);
+        }
+      }
+    }
+  }
+  set_isa(before);
+}
+
+TEST_P(HalfKernels, KeepTinyAndInfiniteWeights) {
+  const Isa before = active_isa();
+  for (const Isa isa : available_isas()) {
+    set_isa(isa);
+    const float infinity = HUGE_VALF;
+    for (const float w : {0x1p-24f, -0x1.ffp-15f, 0x1p-14f, 65504.0f, infinity, -infinity}) {
+      Stored matrix{GetParam(), 1, 20};
+      for (int j = 0; j < 20; ++j) matrix.add(j == 3 ? w : 0);
+      std::vector<float> x(20);
+      x[3] = 1;
+      EXPECT_EQ(matrix.product(x, 1)[0], matrix.values[3]) << to_string(isa);
+    }
+    Stored matrix{GetParam(), 1, 1};
+    matrix.add(std::nanf(""));
+    EXPECT_TRUE(std::isnan(matrix.product(std::vector<float>{1}, 1)[0])) << to_string(isa);
+  }
+  set_isa(before);
+}
+
+INSTANTIATE_TEST_SUITE_P(Elements, HalfKernels,
+                         testing::Values(Element::f32, Element::f16, Element::bf16));
+
+TEST(HalfKernel, RefusesAnotherNumberOfBytes) {
+  const std::vector<std::byte> bytes(13);
+  EXPECT_THROW(half_kernel(nullptr, bytes, 2, 3, Element::bf16), Error);
+}
+
+}  // namespace
+}  // namespace squish::kernels
