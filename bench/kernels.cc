@@ -76,7 +76,7 @@ void measure(benchmark::State& state, const std::string& spec, Shape shape, Isa 
   Input input;
   make_input(kernel->form(), x, input);
   Bytes tables;
-  const std::size_t run = kernel->run_rows(), runs = (shape.rows + run - 1) / run;
+  const std::size_t run = kernel->run_rows(threads), runs = (shape.rows + run - 1) / run;
   for (auto _ : state) {
     if (product_alone) {
       kernel->tabulate(input, tables);

@@ -16,8 +16,7 @@ SQUISH_DECLARE_TABLES(InputOps, kInputOps);
 
 namespace {
 
-// Weights of a run of rows that a thread takes at a time: a few microseconds.
-constexpr std::size_t kRunWeights = 96 * 1024;
+constexpr std::size_t kRunsPerThread = 4, kLeastRunWeights = 16 * 1024;
 constexpr float kLeast = 1e-30f;  // magnitude that is told from 0
 
 struct Run {
@@ -77,8 +76,10 @@ void make_input(const InputForm& form, std::span<const float> x, Input& out) {
   }
 }
 
-std::size_t Kernel::run_rows() const {
-  return std::max(row_step_, kRunWeights / form_.cols / row_step_ * row_step_);
+std::size_t Kernel::run_rows(int threads) const {
+  const std::size_t runs = kRunsPerThread * static_cast<std::size_t>(threads);
+  const std::size_t rows = std::max((rows_ + runs - 1) / runs, kLeastRunWeights / form_.cols);
+  return (rows + row_step_ - 1) / row_step_ * row_step_;
 }
 
 std::unique_ptr<const Kernel> make_kernel(std::shared_ptr<const quant::Packed> packed) {
@@ -110,7 +111,7 @@ void multiply(std::span<const Product> products, std::span<const float> x, Threa
     }
     const auto input = static_cast<std::size_t>(form - scratch.forms.begin());
     kernel.tabulate(scratch.inputs[input], scratch.tables[p]);
-    const std::size_t run = kernel.run_rows();
+    const std::size_t run = kernel.run_rows(pool.size());
     for (std::size_t begin = 0; begin < kernel.rows(); begin += run) {
       scratch.runs.push_back({&products[p], input, p, begin, std::min(kernel.rows(), begin + run)});
     }

@@ -64,8 +64,9 @@ class Kernel {
   const InputForm& form() const { return form_; }
   /// Rows that are worked out together: multiply() is asked for runs that begin at multiples.
   std::size_t row_step() const { return row_step_; }
-  /// Rows that a thread takes at a time, a multiple of row_step(): a few microseconds of work.
-  std::size_t run_rows() const;
+  /// Rows that one of so many threads takes at a time, a multiple of row_step(): a few runs each,
+  /// of equal length, unless they would be too short to hand out.
+  std::size_t run_rows(int threads) const;
 
   /// What multiply() looks up, where that depends on the input; once for each input.
   virtual void tabulate(const Input& /*x*/, Bytes& /*tables*/) const {}

@@ -64,33 +64,30 @@ class DenseLinear : public Linear {
   std::size_t fused_, bytes_;
 };
 
-class PackedLinear : public Linear {
+class StoredLinear : public Linear {
  public:
-  PackedLinear(std::shared_ptr<const quant::Packed> packed, std::size_t fused)
-      : packed_(std::move(packed)),
-        fused_(fused),
-        kernel_(fused > 0 ? kernels::make_kernel(packed_) : nullptr) {}
+  StoredLinear(StoredWeights weights, std::size_t fused)
+      : weights_(std::move(weights)), fused_(fused) {}
 
-  std::size_t rows() const override { return packed_->rows; }
-  std::size_t cols() const override { return packed_->cols; }
-  std::size_t weight_bytes() const override { return packed_->bits().total() / 8; }
-  const kernels::Kernel* kernel() const override { return kernel_.get(); }
+  std::size_t rows() const override { return weights_.rows; }
+  std::size_t cols() const override { return weights_.cols; }
+  std::size_t weight_bytes() const override { return weights_.bytes; }
+  const kernels::Kernel* kernel() const override { return weights_.kernel.get(); }
   void apply(ConstMatrixView x, MatrixView y, ThreadPool& pool) const override {
-    if (kernel_ != nullptr && x.rows <= fused_) {
-      multiply(x, *kernel_, y, pool);
+    if (kernel() != nullptr && x.rows <= fused_) {
+      multiply(x, *kernel(), y, pool);
       return;
     }
     thread_local AlignedVector<float> decoded;
     if (decoded.size() < rows() * cols()) decoded.resize(rows() * cols());
     const MatrixView weights(decoded.data(), rows(), cols());
-    quant::dequantize(*packed_, weights, pool);
+    weights_.decode(weights, pool);
     multiply(x, weights, y, pool);
   }
 
  private:
-  std::shared_ptr<const quant::Packed> packed_;
+  StoredWeights weights_;
   std::size_t fused_;
-  std::unique_ptr<const kernels::Kernel> kernel_;
 };
 
 }  // namespace
@@ -118,9 +115,18 @@ std::unique_ptr<Linear> dense_linear(std::shared_ptr<const Matrix> weights,
   return std::make_unique<DenseLinear>(std::move(weights), std::move(kernel), fused, kernel_bytes);
 }
 
+std::unique_ptr<Linear> stored_linear(StoredWeights weights, std::size_t fused) {
+  return std::make_unique<StoredLinear>(std::move(weights), fused);
+}
+
 std::unique_ptr<Linear> packed_linear(std::shared_ptr<const quant::Packed> packed,
                                       std::size_t fused) {
-  return std::make_unique<PackedLinear>(std::move(packed), fused);
+  StoredWeights weights{packed->rows, packed->cols, packed->bits().total() / 8, {}, nullptr};
+  if (fused > 0) weights.kernel = kernels::make_kernel(packed);
+  weights.decode = [packed](MatrixView out, ThreadPool& pool) {
+    quant::dequantize(*packed, out, pool);
+  };
+  return stored_linear(std::move(weights), fused);
 }
 
 }  // namespace squish::model

@@ -1,4 +1,5 @@
 #pragma once
+#include <functional>
 #include <memory>
 #include <span>
 
@@ -37,11 +38,20 @@ std::unique_ptr<Linear> dense_linear(std::shared_ptr<const Matrix> weights,
 /// Tokens at a time that are cheaper one by one through a kernel than decoding all weights.
 inline constexpr std::size_t kFewTokens = 32;
 
-/// Weights in a method's bytes. Up to `fused` tokens at a time are multiplied straight from them,
-/// if the method has a kernel; for more they are decoded for every call into a buffer of the
-/// calling thread, which all packed layers share and which stays as large as the largest of them:
-/// a window's product costs far more than that. (A method without a kernel had better be decoded
-/// once for generation, into a dense_linear().)
+/// Weights as they are stored.
+struct StoredWeights {
+  std::size_t rows = 0, cols = 0, bytes = 0;
+  std::function<void(MatrixView out, ThreadPool& pool)> decode;
+  std::unique_ptr<const kernels::Kernel> kernel;  ///< null: none for this type or spec
+};
+
+/// Up to `fused` tokens at a time are multiplied straight from the stored bytes, if there is a
+/// kernel; for more, weights are decoded for every call into a buffer of the calling thread, which
+/// all such layers share and which stays as large as the largest of them: a window's product costs
+/// far more than that. (What has no kernel had better be decoded once for generation, into a
+/// dense_linear().)
+std::unique_ptr<Linear> stored_linear(StoredWeights weights, std::size_t fused = kFewTokens);
+/// The same of weights in a method's bytes.
 std::unique_ptr<Linear> packed_linear(std::shared_ptr<const quant::Packed> packed,
                                       std::size_t fused = kFewTokens);
 

@@ -7,12 +7,20 @@
 #include <vector>
 
 #include "squish/base/bits.h"
+#include "squish/base/error.h"
 #include "squish/kernels/half.h"
 
 namespace squish::model {
 namespace {
 
 constexpr std::size_t kElements = 32;  // of a block
+constexpr std::uint16_t kF16Exponent = 0x7c00, kBf16Exponent = 0x7f80;
+
+bool is_finite(const void* half, std::uint16_t exponent) {
+  std::uint16_t bits = 0;
+  std::memcpy(&bits, half, 2);
+  return (bits & exponent) != exponent;
+}
 
 /// Where a GGUF block has what: scale (and, if it is not symmetric, minimum) as halves, the fifth
 /// bits of all elements, codes of four bits (the first 16 elements' are the low halves) or eight.
@@ -62,6 +70,11 @@ quant::Packed as_int(const io::Tensor& tensor, const Affine& form) {
       for (std::size_t i = 0; i < kElements; ++i) {
         row_codes[g * kElements + i] = form.code(block, i);
       }
+      if (!is_finite(block, kF16Exponent) ||
+          (!form.symmetric && !is_finite(block + 2, kF16Exponent))) {
+        fail("tensor '{}' has a scale that is not finite at row {}, column {}", tensor.name, row,
+             g * kElements);
+      }
       std::memcpy(&scale[2 * (row * groups + g)], block, 2);
       if (!form.symmetric) std::memcpy(&zero[2 * (row * groups + g)], block + 2, 2);
     }
@@ -88,23 +101,43 @@ std::shared_ptr<const quant::Packed> stored_as_packed(const io::Tensor& tensor) 
   return std::make_shared<const quant::Packed>(as_int(tensor, *form));
 }
 
-StoredKernel stored_kernel(const io::Tensor& tensor) {
+StoredWeights stored_weights(const io::Tensor& tensor) {
+  StoredWeights weights{tensor.rows(), tensor.cols(), 0, {}, nullptr};
   if (const auto packed = stored_as_packed(tensor)) {
-    return {kernels::make_kernel(packed), packed->bits().total() / 8};
+    weights.bytes = packed->bits().total() / 8;
+    weights.kernel = kernels::make_kernel(packed);
+    weights.decode = [packed](MatrixView out, ThreadPool& pool) {
+      quant::dequantize(*packed, out, pool);
+    };
+    return weights;
   }
-  const bool half = tensor.type == io::DType::F16 || tensor.type == io::DType::BF16;
-  if (!half || tensor.shape.size() != 2 || tensor.elements() == 0) return {};
+  const bool is_f16 = tensor.type == io::DType::F16;
+  if ((!is_f16 && tensor.type != io::DType::BF16) || tensor.shape.size() != 2) return weights;
+  if (tensor.elements() == 0) return weights;
   io::check_sum(tensor.bytes, tensor.sha256, tensor.name);
+  const std::size_t row_bytes = 2 * weights.cols;
   const auto values = std::make_shared<Bytes>(tensor.bytes.size());
-  const std::size_t row_bytes = tensor.bytes.size() / tensor.rows();
-  for (std::size_t row = 0; row < tensor.rows(); ++row) {
-    std::memcpy(values->data() + row * row_bytes,
-                tensor.bytes.data() + io::stored_row(tensor, row) * row_bytes, row_bytes);
+  for (std::size_t row = 0; row < weights.rows; ++row) {
+    std::byte* const to = values->data() + row * row_bytes;
+    std::memcpy(to, tensor.bytes.data() + io::stored_row(tensor, row) * row_bytes, row_bytes);
+    for (std::size_t j = 0; j < weights.cols; ++j) {
+      if (is_finite(to + 2 * j, is_f16 ? kF16Exponent : kBf16Exponent)) continue;
+      fail("tensor '{}' holds what is not finite at row {}, column {}; expected finite weights",
+           tensor.name, row, j);
+    }
   }
-  const auto element =
-      tensor.type == io::DType::F16 ? kernels::Element::f16 : kernels::Element::bf16;
-  return {kernels::half_kernel(values, *values, tensor.rows(), tensor.cols(), element),
-          values->size()};
+  weights.bytes = values->size();
+  weights.kernel = kernels::half_kernel(values, *values, weights.rows, weights.cols,
+                                        is_f16 ? kernels::Element::f16 : kernels::Element::bf16);
+  weights.decode = [values, row_bytes, type = tensor.type](MatrixView out, ThreadPool& pool) {
+    parallel_for(pool, out.rows, 16, [&](std::size_t begin, std::size_t end) {
+      for (std::size_t row = begin; row < end; ++row) {
+        io::decode_elements(type, std::span(*values).subspan(row * row_bytes, row_bytes),
+                            out.row(row));
+      }
+    });
+  };
+  return weights;
 }
 
 }  // namespace squish::model

@@ -2,7 +2,7 @@
 #include <memory>
 
 #include "squish/io/tensor.h"
-#include "squish/kernels/kernel.h"
+#include "squish/model/linear.h"
 #include "squish/quant/quantizer.h"
 
 /// Matrices as their files have them, for kernels.
@@ -13,12 +13,9 @@ namespace squish::model {
 /// tensor if its bytes do not match their checksum.
 std::shared_ptr<const quant::Packed> stored_as_packed(const io::Tensor& tensor);
 
-/// A kernel for the values as they are stored, and what a product reads.
-struct StoredKernel {
-  std::unique_ptr<const kernels::Kernel> kernel;  ///< null: none for this type or spec
-  std::size_t bytes = 0;
-};
-/// Of a matrix in F16 or BF16, or of stored_as_packed().
-StoredKernel stored_kernel(const io::Tensor& tensor);
+/// A matrix in F16, BF16 or as stored_as_packed(), copied, with its kernel, if there is one; else
+/// nothing is copied. Error naming the tensor if its bytes do not match their checksum or a weight
+/// (of packed ones, a scale) is not finite.
+StoredWeights stored_weights(const io::Tensor& tensor);
 
 }  // namespace squish::model

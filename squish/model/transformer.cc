@@ -28,6 +28,14 @@ std::vector<float> load_optional(const io::ModelFiles& files, const std::string&
   return files.table.contains(name) ? load_vector(files, name, pool) : std::vector<float>{};
 }
 
+StoredWeights stored_or_error(const io::ModelFiles& files, const std::string& name) {
+  try {
+    return stored_weights(files.table.at(name));
+  } catch (const Error& error) {
+    fail("{}: {}", files.path.string(), error.what());
+  }
+}
+
 void add(std::span<const float> x, std::span<float> y) {
   linalg::vector_ops().axpy(1, x.data(), x.size(), y.data());
 }
@@ -68,9 +76,9 @@ Transformer build_transformer(
     const std::function<std::unique_ptr<Linear>(const std::string& name)>& linear,
     std::size_t fused) {
   Transformer model{files.config, shared.embedding, {}, {}, nullptr};
-  StoredKernel head;
+  StoredWeights head;
   if (fused > 0) {
-    head = stored_kernel(files.table.at(files.config.tied_embeddings ? kEmbedding : kHead));
+    head = stored_or_error(files, files.config.tied_embeddings ? kEmbedding : kHead);
   }
   model.head = dense_linear(shared.head, std::move(head.kernel), fused, head.bytes);
   model.norm = load_vector(files, "model.norm.weight", pool);
@@ -99,14 +107,9 @@ Transformer build_transformer(
 Transformer load_transformer(const io::ModelFiles& files, const SharedWeights& shared,
                              ThreadPool& pool, std::size_t fused) {
   const auto linear = [&](const std::string& name) {
-    if (fused > 0) {
-      const auto packed = stored_as_packed(files.table.at(name));
-      auto layer = packed == nullptr ? nullptr : packed_linear(packed, fused);
-      if (layer != nullptr && layer->kernel() != nullptr) return layer;
-    }
-    StoredKernel half = fused > 0 ? stored_kernel(files.table.at(name)) : StoredKernel{};
-    return dense_linear(std::make_shared<const Matrix>(load_weights(files, name, pool)),
-                        std::move(half.kernel), fused, half.bytes);
+    StoredWeights stored = fused > 0 ? stored_or_error(files, name) : StoredWeights{};
+    if (stored.kernel != nullptr) return stored_linear(std::move(stored), fused);
+    return dense_linear(std::make_shared<const Matrix>(load_weights(files, name, pool)));
   };
   return build_transformer(files, shared, pool, linear, fused);
 }

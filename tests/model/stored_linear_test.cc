@@ -1,10 +1,11 @@
 #include "squish/model/stored_linear.h"
 
-#include <gtest/gtest.h>
+#include <gmock/gmock.h>
 
 #include <cmath>
 #include <vector>
 
+#include "squish/base/error.h"
 #include "squish/base/half.h"
 #include "squish/base/random.h"
 
@@ -51,7 +52,7 @@ TEST(StoredAsPacked, IsNothingForOtherTypes) {
   EXPECT_EQ(stored_as_packed({"t", io::DType::F16, {4, 32}, bytes, 0}), nullptr);
 }
 
-TEST(StoredKernel, MultipliesHalvesInTheModelsOrderOfRows) {
+TEST(StoredWeights, MultipliesHalvesInTheModelsOrderOfRows) {
   const CounterRng rng(2, "halves");
   std::vector<std::byte> bytes(12 * 32 * 2);
   for (std::size_t i = 0; i < 12 * 32; ++i) {
@@ -60,7 +61,7 @@ TEST(StoredKernel, MultipliesHalvesInTheModelsOrderOfRows) {
     bytes[2 * i + 1] = static_cast<std::byte>(half >> 8);
   }
   const io::Tensor tensor{"t", io::DType::F16, {12, 32}, bytes, 6};
-  const StoredKernel stored = stored_kernel(tensor);
+  const StoredWeights stored = stored_weights(tensor);
   ASSERT_NE(stored.kernel, nullptr);
   EXPECT_EQ(stored.bytes, bytes.size());
   ThreadPool pool(1);
@@ -74,8 +75,15 @@ TEST(StoredKernel, MultipliesHalvesInTheModelsOrderOfRows) {
     for (std::size_t j = 0; j < 32; ++j) sum += double{w(i, j)} * x[j];
     EXPECT_NEAR(y[i], sum, 1e-4);
   }
-  EXPECT_EQ(stored_kernel({"t", io::DType::F32, {1, 2}, std::span(bytes).first(8), 0}).kernel,
+  Matrix decoded(12, 32);
+  stored.decode(decoded, pool);
+  for (std::size_t i = 0; i < w.size(); ++i) EXPECT_EQ(decoded.data()[i], w.data()[i]);
+  EXPECT_EQ(stored_weights({"t", io::DType::F32, {1, 2}, std::span(bytes).first(8), 0}).kernel,
             nullptr);
+  bytes[2 * 40] = std::byte{0};
+  bytes[2 * 40 + 1] = std::byte{0x7c};  // infinity
+  EXPECT_THAT([&] { stored_weights(tensor); },
+              testing::ThrowsMessage<Error>(testing::HasSubstr("not finite at row")));
 }
 
 }  // namespace
