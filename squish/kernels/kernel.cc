@@ -16,7 +16,7 @@ SQUISH_DECLARE_TABLES(InputOps, kInputOps);
 
 namespace {
 
-constexpr std::size_t kRunsPerThread = 4, kLeastRunWeights = 16 * 1024;
+constexpr std::size_t kRunsPerThread = 2, kLeastRunWeights = 16 * 1024;
 constexpr float kLeast = 1e-30f;  // magnitude that is told from 0
 
 struct Run {
