@@ -29,8 +29,9 @@ struct Options {
 constexpr std::size_t kHeldOutWindow = 512, kHeldOutTokens = 1024;
 // QuIP# up to its 4 bits, then grids with little beside the codes.
 constexpr const char* kCandidates =
-    "quip:bits=2;quip:bits=3;quip:bits=4;int5:sym=1,g=128,clip=mse,scale=f16;"
-    "int6:sym=1,g=128,clip=mse,scale=f16;int8:sym=1,g=128,clip=mse,scale=f16";
+    "trellis:bits=1,code=fast;trellis:bits=2,code=fast;trellis:bits=3,code=fast;"
+    "trellis:bits=4,code=fast;trellis:bits=5,code=fast;trellis:bits=6,code=fast;"
+    "trellis:bits=8,code=fast";
 
 /// "50M", "1.5GiB": a number of bytes.
 std::uint64_t parse_size(const std::string& text, const char* flag) {
@@ -213,7 +214,7 @@ void add_quantize(CLI::App& app) {
   command
       ->add_option("--spec", options->spec,
                    "Method and parameters (squish methods); with a target 'SPEC;SPEC', the "
-                   "candidates, by default QuIP# at 2, 3 and 4 bits and int5, int6 and int8")
+                   "candidates, by default the trellis at 1 to 6 and 8 bits, code=fast")
       ->check(not_empty);
   CLI::Option* const size =
       command
