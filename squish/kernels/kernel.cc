@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cassert>
 #include <cmath>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -71,8 +72,14 @@ void make_input(const InputForm& form, std::span<const float> x, Input& out) {
     const float* const block = out.x.data() + b * kBlock;
     const float largest = form.scale_by_block ? ops.largest(block, kBlock) : all;
     out.scale[b] = largest / 127;
-    const float inverse = largest > kLeast ? 127 / largest : 0;  // else 0, or NaN by its scale
-    out.sum[b] = ops.round_block(block, inverse, out.q.data() + b * kBlock);
+    std::int8_t* const q = out.q.data() + b * kBlock;
+    if (largest > kLeast && std::isfinite(largest)) {
+      out.sum[b] = ops.round_block(block, 127 / largest, q);
+    } else {  // all 0, or NaN by the scale
+      if (!std::isfinite(largest)) out.scale[b] = std::numeric_limits<float>::quiet_NaN();
+      std::fill_n(q, kBlock, std::int8_t{0});
+      out.sum[b] = 0;
+    }
   }
 }
 
