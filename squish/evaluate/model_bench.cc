@@ -34,12 +34,11 @@ class ModelBencher {
         shared = model::load_shared(candidates_[compressed - bench_.rows.begin()], pool_);
       }
     }
-    {
-      const model::Transformer reference = model::load_transformer(files_, own, pool_, 0);
-      if (passage_ != nullptr) measure_quality(reference, shared);
-      run_step(bench_.rows[0],
-               [&] { measure_speed(bench_.rows[0], model::load_transformer(files_, own, pool_)); });
+    if (passage_ != nullptr) {
+      measure_quality(model::load_transformer(files_, own, pool_, 0), shared);
     }
+    run_step(bench_.rows[0],
+             [&] { measure_speed(bench_.rows[0], model::load_transformer(files_, own, pool_)); });
     Progress progress("generate", static_cast<double>(specs_.size()), options_.quiet);
     for (std::size_t i = 1; i < bench_.rows.size(); ++i) {
       progress.advance(0, bench_.rows[i].spec);

@@ -10,6 +10,7 @@
 #include "squish/base/isa.h"
 #include "squish/kernels/input.isa.h"
 #include "squish/kernels/methods.h"
+#include "squish/quant/incoherence.h"
 
 namespace squish::kernels {
 
@@ -43,14 +44,8 @@ bool InputForm::operator==(const InputForm& other) const {
   return rotation == other.rotation || rotation->factors == other.rotation->factors;
 }
 
-Rotation::Rotation(std::span<const std::byte> signs, std::size_t n, float scale) : hadamard(n) {
-  std::vector<float> diagonal(n);
-  for (std::size_t i = 0; i < n; ++i) {
-    const bool minus = (std::to_integer<unsigned>(signs[i / 8]) >> (i % 8) & 1) != 0;
-    diagonal[i] = minus ? -scale : scale;
-  }
-  factors = hadamard.factors(diagonal);
-}
+Rotation::Rotation(const Bytes& signs, std::size_t n, float scale)
+    : hadamard(n), factors(hadamard.factors(quant::diagonal(signs, n, scale))) {}
 
 void make_input(const InputForm& form, std::span<const float> x, Input& out) {
   assert(x.size() == form.cols);

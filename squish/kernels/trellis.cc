@@ -77,12 +77,16 @@ class TrellisKernel : public Kernel {
         Part& part = parts_.emplace_back();
         part.tables = make_tables(hash);
         part.bits = code.bits;
-        part.total_bits = bits;
-        part.before = before;
-        part.begin = cuts[i];
-        part.end = cuts[i + 1];
         part.factor = gain * hash.unit;
-        part.codes = codes + layout_.address(0, part.begin);
+        part.first_col = cuts[i];
+        part.columns = {.tables = nullptr,
+                        .codes = codes + layout_.address(0, cuts[i]),
+                        .before = before,
+                        .group_bytes = layout_.group_bytes(),
+                        .block_bytes = bits * kBlock,
+                        .cols = cuts[i + 1] - cuts[i],
+                        .x = nullptr,
+                        .sum_x = 0};
         before += code.bits;
       }
     }
@@ -96,25 +100,15 @@ class TrellisKernel : public Kernel {
     sums.resize(std::max(sums.size(), last * TrellisLayout::kGroup));
     for (std::size_t i = begin; i < end; ++i) y[i] = 0;
     for (const Part& part : parts_) {
-      // A narrow block is its part's only one or its last, whose bytes are `rest` apart.
-      const std::size_t cols = part.end - part.begin, whole = cols / kBlock * kBlock;
-      TrellisPart columns{.tables = &part.tables,
-                          .codes = part.codes + part.before * kBlock,
-                          .group_bytes = layout_.group_bytes(),
-                          .block_bytes = part.total_bits * kBlock,
-                          .cols = whole,
-                          .x = x.q.data() + part.begin,
-                          .sum_x = 0};
-      for (std::size_t b = part.begin / kBlock; b < (part.begin + whole) / kBlock; ++b) {
-        columns.sum_x += x.sum[b];
+      TrellisPart columns = part.columns;
+      columns.tables = &part.tables;
+      columns.x = x.q.data() + part.first_col;
+      for (std::size_t j = 0; j < columns.cols; j += kBlock) {
+        columns.sum_x += x.sum[(part.first_col + j) / kBlock];
       }
-      add(part, columns, first, last, begin, end, x.scale[0], sums.data(), y);
-      if (whole == cols) continue;
-      columns.codes = part.codes + whole * part.total_bits + part.before * (cols - whole);
-      columns.cols = cols - whole;
-      columns.x += whole;
-      columns.sum_x = x.sum[(part.begin + whole) / kBlock];
-      add(part, columns, first, last, begin, end, x.scale[0], sums.data(), y);
+      ops_.multiply[part.bits - 1](columns, after_.data(), first, last, sums.data());
+      const float factor = x.scale[0] * part.factor;
+      for (std::size_t i = begin; i < end; ++i) y[i] += factor * static_cast<float>(sums[i]);
     }
   }
 
@@ -123,19 +117,11 @@ class TrellisKernel : public Kernel {
  private:
   struct Part {
     TrellisTables tables;
-    unsigned bits, total_bits;
-    std::size_t before, begin, end;  // bytes of other codes a column; columns
+    unsigned bits;
     float factor;
-    const std::uint8_t* codes;
+    std::size_t first_col;
+    TrellisPart columns;  // but for what each product sets
   };
-
-  void add(const Part& part, const TrellisPart& columns, std::size_t first, std::size_t last,
-           std::size_t begin, std::size_t end, float scale, std::int32_t* sums, float* y) const {
-    if (columns.cols == 0) return;
-    ops_.multiply[part.bits - 1](columns, after_.data(), first, last, sums);
-    const float factor = scale * part.factor;
-    for (std::size_t i = begin; i < end; ++i) y[i] += factor * static_cast<float>(sums[i]);
-  }
 
   std::shared_ptr<const quant::Packed> packed_;
   TrellisLayout layout_;

@@ -17,7 +17,7 @@ struct Sources {
   Sources(const TrellisPart& part, const std::uint32_t* after, std::size_t group,
           std::size_t width) {
     for (std::size_t b = 0; b < Bits + 2; ++b) {
-      bytes[b] = part.codes + group * part.group_bytes + b % Bits * width;
+      bytes[b] = part.codes + group * part.group_bytes + (part.before + b % Bits) * width;
       if ((b + 1) % Bits == 0) group = after[group];
     }
   }

@@ -21,7 +21,9 @@ struct TrellisTables {
 /// Columns of one code, `bits` bits a weight.
 struct TrellisPart {
   const TrellisTables* tables;
-  const std::uint8_t* codes;  ///< of the first column in group 0; its next byte is `width` further
+  const std::uint8_t* codes;  ///< of the first column in group 0; its next byte is as much further
+                              ///< as its block has columns
+  std::size_t before;         ///< bytes a column that belong to other codes and come first
   std::size_t group_bytes;    ///< from one group of 8 rows to the next
   std::size_t block_bytes;    ///< from one block of 64 columns to the next
   std::size_t cols;           ///< not padded

@@ -115,18 +115,22 @@ std::unique_ptr<Linear> dense_linear(std::shared_ptr<const Matrix> weights,
   return std::make_unique<DenseLinear>(std::move(weights), std::move(kernel), fused, kernel_bytes);
 }
 
+StoredWeights packed_weights(std::shared_ptr<const quant::Packed> packed, bool with_kernel) {
+  StoredWeights weights{packed->rows, packed->cols, packed->bits().total() / 8, {}, nullptr};
+  if (with_kernel) weights.kernel = kernels::make_kernel(packed);
+  weights.decode = [packed = std::move(packed)](MatrixView out, ThreadPool& pool) {
+    quant::dequantize(*packed, out, pool);
+  };
+  return weights;
+}
+
 std::unique_ptr<Linear> stored_linear(StoredWeights weights, std::size_t fused) {
   return std::make_unique<StoredLinear>(std::move(weights), fused);
 }
 
 std::unique_ptr<Linear> packed_linear(std::shared_ptr<const quant::Packed> packed,
                                       std::size_t fused) {
-  StoredWeights weights{packed->rows, packed->cols, packed->bits().total() / 8, {}, nullptr};
-  if (fused > 0) weights.kernel = kernels::make_kernel(packed);
-  weights.decode = [packed](MatrixView out, ThreadPool& pool) {
-    quant::dequantize(*packed, out, pool);
-  };
-  return stored_linear(std::move(weights), fused);
+  return stored_linear(packed_weights(std::move(packed), fused > 0), fused);
 }
 
 }  // namespace squish::model

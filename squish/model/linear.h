@@ -44,6 +44,8 @@ struct StoredWeights {
   std::function<void(MatrixView out, ThreadPool& pool)> decode;
   std::unique_ptr<const kernels::Kernel> kernel;  ///< null: none for this type or spec
 };
+/// In a method's bytes; without its kernel unless asked for.
+StoredWeights packed_weights(std::shared_ptr<const quant::Packed> packed, bool with_kernel);
 
 /// Up to `fused` tokens at a time are multiplied straight from the stored bytes, if there is a
 /// kernel; for more, weights are decoded for every call into a buffer of the calling thread, which
@@ -51,7 +53,7 @@ struct StoredWeights {
 /// far more than that. (What has no kernel had better be decoded once for generation, into a
 /// dense_linear().)
 std::unique_ptr<Linear> stored_linear(StoredWeights weights, std::size_t fused = kFewTokens);
-/// The same of weights in a method's bytes.
+/// The same of packed_weights().
 std::unique_ptr<Linear> packed_linear(std::shared_ptr<const quant::Packed> packed,
                                       std::size_t fused = kFewTokens);
 

@@ -102,15 +102,8 @@ std::shared_ptr<const quant::Packed> stored_as_packed(const io::Tensor& tensor) 
 }
 
 StoredWeights stored_weights(const io::Tensor& tensor) {
+  if (const auto packed = stored_as_packed(tensor)) return packed_weights(packed, true);
   StoredWeights weights{tensor.rows(), tensor.cols(), 0, {}, nullptr};
-  if (const auto packed = stored_as_packed(tensor)) {
-    weights.bytes = packed->bits().total() / 8;
-    weights.kernel = kernels::make_kernel(packed);
-    weights.decode = [packed](MatrixView out, ThreadPool& pool) {
-      quant::dequantize(*packed, out, pool);
-    };
-    return weights;
-  }
   const bool is_f16 = tensor.type == io::DType::F16;
   if ((!is_f16 && tensor.type != io::DType::BF16) || tensor.shape.size() != 2) return weights;
   if (tensor.elements() == 0) return weights;

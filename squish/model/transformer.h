@@ -48,7 +48,7 @@ Transformer build_transformer(
     std::size_t fused = 0);
 
 /// Every linear layer from the files: as it is stored where a kernel can multiply that (see
-/// packed_linear() for `fused`; 0: none), else as floats.
+/// stored_linear() for `fused`; 0: none), else as floats.
 Transformer load_transformer(const io::ModelFiles& files, const SharedWeights& shared,
                              ThreadPool& pool, std::size_t fused = kFewTokens);
 

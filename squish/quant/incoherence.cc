@@ -26,7 +26,8 @@ Bytes random_signs(std::size_t n, std::uint64_t seed, const std::string& key) {
   return signs;
 }
 
-/// The stored signs as a diagonal, times `scale`.
+}  // namespace
+
 std::vector<float> diagonal(const Bytes& signs, std::size_t n, float scale) {
   std::vector<float> values(n);
   for (std::size_t i = 0; i < n; ++i) {
@@ -35,8 +36,6 @@ std::vector<float> diagonal(const Bytes& signs, std::size_t n, float scale) {
   }
   return values;
 }
-
-}  // namespace
 
 Bytes input_signs(std::size_t n, std::uint64_t seed, std::string_view name) {
   return random_signs(n, seed, std::string(name) + "/in");

@@ -25,6 +25,9 @@ namespace squish::quant {
 Bytes input_signs(std::size_t n, std::uint64_t seed, std::string_view name);
 Bytes output_signs(std::size_t n, std::uint64_t seed, std::string_view name);
 
+/// Stored signs as a diagonal of n entries, times `scale`.
+std::vector<float> diagonal(const Bytes& signs, std::size_t n, float scale);
+
 /// The root of the mean square, in double; the sums depend on no thread.
 double root_mean_square(ConstMatrixView w, ThreadPool& pool);
 

@@ -60,10 +60,10 @@ class Encoder {
   }
 
   /// Rounds a ring's weights, which are `target` row by row, `width` a row (what is missing at the
-  /// right is 0). False, and nothing is touched, where `value` is as near and `keep_nearer` says
-  /// so. `store(code, before, symbols)`: bits of the codes before this one.
+  /// right is 0), unless `value` is as near and `keep_nearer` says so. `store(code, before,
+  /// symbols)`: bits of the codes before this one.
   template <class Store>
-  bool round(std::size_t length, std::size_t width, ConstMatrixView target, MatrixView value,
+  void round(std::size_t length, std::size_t width, ConstMatrixView target, MatrixView value,
              bool keep_nearer, const Store& store) {
     std::vector<float> x(target.rows * width), values(x.size()), rest(x.size());
     for (std::size_t i = 0; i < target.rows; ++i) {
@@ -85,7 +85,7 @@ class Encoder {
         then += std::pow(double{value(i, j)} - target(i, j), 2);
       }
     }
-    if (keep_nearer && now >= then) return false;
+    if (keep_nearer && now >= then) return;
     for (std::size_t i = 0; i < target.rows; ++i) {
       for (std::size_t j = 0; j < target.cols; ++j) value(i, j) = values[i * width + j];
     }
@@ -94,7 +94,6 @@ class Encoder {
       store(stages_[s].pool.code(), before, symbols[s]);
       before += stages_[s].pool.code().bits;
     }
-    return true;
   }
 
  private:
