@@ -1,7 +1,7 @@
 #pragma once
 #include <cstddef>
 
-#include "squish/kernels/rows.h"
+#include "squish/kernels/constants.h"
 
 /// Products with matrices of floats and half floats, one table of loops per instruction set.
 namespace squish::kernels {

@@ -1,5 +1,7 @@
 #include "squish/kernels/input.isa.h"
 
+#include "squish/kernels/constants.h"
+
 namespace squish::kernels::SQUISH_ISA_NAMESPACE {
 namespace {
 
@@ -12,9 +14,10 @@ float largest(const float* x, std::size_t n) {
   return __builtin_bit_cast(float, largest_bits);
 }
 
+// Adding 1.5 * 2^23 leaves no bits behind the point, rounded as floats are.
+constexpr float kShift = 12582912;
+
 std::int32_t round_block(const float* x, float inverse, std::int8_t* q) {
-  // Adding 1.5 * 2^23 leaves no bits behind the point, rounded as floats are.
-  constexpr float kShift = 12582912;
   std::int32_t sum = 0;
 #pragma omp simd reduction(+ : sum)
   for (std::size_t i = 0; i < 64; ++i) {
@@ -27,9 +30,22 @@ std::int32_t round_block(const float* x, float inverse, std::int8_t* q) {
   return sum;
 }
 
+std::int32_t round_rest(const float* x, float inverse, const std::int8_t* q, std::int8_t* rest) {
+  std::int32_t sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (std::size_t i = 0; i < 64; ++i) {
+    const float left = __builtin_assoc_barrier(x[i] * inverse) - static_cast<float>(q[i]);
+    const auto whole = static_cast<std::int32_t>(left * (1 << kRestBits) + kShift - kShift);
+    const std::int32_t least = whole < 127 ? whole : 127;
+    rest[i] = static_cast<std::int8_t>(least);
+    sum += least;
+  }
+  return sum;
+}
+
 }  // namespace
 
 extern const InputOps kInputOps;
-const InputOps kInputOps = {largest, round_block};
+const InputOps kInputOps = {largest, round_block, round_rest};
 
 }  // namespace squish::kernels::SQUISH_ISA_NAMESPACE

@@ -22,7 +22,8 @@ std::size_t padded(std::size_t n) { return (n + kIntPadding - 1) / kIntPadding *
 class IntKernel : public Kernel {
  public:
   explicit IntKernel(std::shared_ptr<const quant::Packed> packed)
-      : Kernel(packed->rows, {.cols = packed->cols, .scale_by_block = true}, kRows),
+      : Kernel(packed->rows, {.cols = packed->cols, .scale_by_block = true}, kRows,
+               quant::IntLayout(packed->spec, packed->rows, packed->cols).bits > kCoarseBits),
         packed_(std::move(packed)),
         layout_(packed_->spec, packed_->rows, packed_->cols),
         ops_(choose(scalar::kIntOps, avx2::kIntOps, avx512::kIntOps, avx512vbmi::kIntOps)),
@@ -59,19 +60,24 @@ class IntKernel : public Kernel {
     tables.resize(table_bytes());
     auto* const sums = reinterpret_cast<float*>(tables.data());
     float* const scales = sums + padded(matrix_.groups);
-    ops_.order(layout_.bits, x.q.data(), matrix_.blocks,
-               reinterpret_cast<std::int8_t*>(scales + padded(matrix_.blocks)));
+    auto* const ordered = reinterpret_cast<std::int8_t*>(scales + padded(matrix_.blocks));
+    ops_.order(layout_.bits, x.q.data(), matrix_.blocks, ordered);
+    ops_.order(layout_.bits, x.rest.data(), matrix_.blocks, ordered + matrix_.blocks * kBlock);
     std::fill_n(sums, padded(matrix_.groups) + padded(matrix_.blocks), 0.0f);
-    std::ranges::copy(x.scale, scales);
+    const float part = fine() ? 1.0f / (1 << kRestBits) : 1;
+    std::ranges::transform(x.scale, scales, [&](float scale) { return scale * part; });
     const float unit = layout_.symmetric ? static_cast<float>(layout_.low()) : 1;
     for (std::size_t g = 0; g < matrix_.groups; ++g) {
       const std::size_t end = g * layout_.group + layout_.group_size(g);
       for (std::size_t j = g * layout_.group; j < end;) {
         const std::size_t b = j / kBlock, stop = std::min((b + 1) * kBlock, end);
         const bool whole = j == b * kBlock && (stop % kBlock == 0 || stop == layout_.cols);
-        const std::int32_t sum =
-            whole ? x.sum[b] : std::accumulate(&x.q[j], x.q.data() + stop, std::int32_t{0});
-        sums[g] += unit * x.scale[b] * static_cast<float>(sum);
+        const auto sum = [&](const auto& values, const auto& by_block) {
+          return whole ? by_block[b] : std::accumulate(&values[j], values.data() + stop, 0);
+        };
+        const std::int32_t all =
+            fine() ? sum(x.q, x.sum) * (1 << kRestBits) + sum(x.rest, x.rest_sum) : sum(x.q, x.sum);
+        sums[g] += unit * scales[b] * static_cast<float>(all);
         j = stop;
       }
     }
@@ -81,11 +87,14 @@ class IntKernel : public Kernel {
                 float* y) const override {
     const auto* const sums = reinterpret_cast<const float*>(tables.data());
     const float* const scales = sums + padded(matrix_.groups);
-    const IntInput input{
-        .x = x.q.data(),
-        .ordered = reinterpret_cast<const std::int8_t*>(scales + padded(matrix_.blocks)),
-        .scale = scales,
-        .sum = sums};
+    const auto* const ordered =
+        reinterpret_cast<const std::int8_t*>(scales + padded(matrix_.blocks));
+    const IntInput input{.x = x.q.data(),
+                         .rest = x.rest.data(),
+                         .ordered_x = ordered,
+                         .ordered_rest = ordered + matrix_.blocks * kBlock,
+                         .scale = scales,
+                         .sum = sums};
     thread_local AlignedVector<float> scratch;
     const std::size_t stride = padded(std::max(matrix_.groups, matrix_.blocks)) + kIntPadding;
     scratch.resize(std::max(scratch.size(), kRows * stride));
@@ -95,7 +104,7 @@ class IntKernel : public Kernel {
  private:
   std::size_t table_bytes() const {
     return (padded(matrix_.groups) + padded(matrix_.blocks)) * sizeof(float) +
-           matrix_.blocks * kBlock;
+           2 * matrix_.blocks * kBlock;
   }
 
   /// The last one's beyond the last column.

@@ -10,8 +10,6 @@
 namespace squish::kernels::SQUISH_ISA_NAMESPACE {
 namespace {
 
-constexpr std::size_t kBlock = 64;
-
 template <std::size_t Apart>
 void take_apart(const std::int8_t* x, std::size_t blocks, std::int8_t* ordered) {
   constexpr std::size_t run = kBlock / Apart;
@@ -31,6 +29,10 @@ void order(unsigned bits, const std::int8_t* x, std::size_t blocks, std::int8_t*
     take_apart<1>(x, blocks, ordered);
   }
 }
+
+/// Whether codes are multiplied by what 8 bits leave of the input.
+template <int Bits>
+constexpr bool kRest = Bits > kCoarseBits;
 
 float load_value(const std::uint8_t* values, std::size_t i, bool half) {
   if (half) return from_f16(reinterpret_cast<const std::uint16_t*>(values)[i]);
@@ -86,7 +88,10 @@ void multiply_any(const IntMatrix& m, const IntInput& in, std::size_t begin, std
         }
         const std::size_t piece_end = group_end < block_end ? group_end : block_end;
         std::int32_t sum = 0;
-        for (; j < piece_end; ++j) sum += codes[j - first] * in.x[j];
+        for (; j < piece_end; ++j) {
+          sum +=
+              codes[j - first] * (kRest<Bits> ? in.x[j] * (1 << kRestBits) + in.rest[j] : in.x[j]);
+        }
         total += scratch[g] * in.scale[b] * static_cast<float>(sum);
       }
     }
@@ -263,14 +268,17 @@ Codes unpack(const std::uint8_t* p) {
   }
 }
 
-/// x of a block, as dot products want it.
+/// A block of the input, as dot products want it; they are over its scale.
 template <int Bits>
 struct Factor {
-  Vector x;
-  explicit Factor(const std::int8_t* p) : x(load(p)) {}
+  Vector x, rest;
+  Factor(const IntInput& in, std::size_t b)
+      : x(load(in.ordered_x + b * kBlock)), rest(load(in.ordered_rest + b * kBlock)) {}
 
   Vector dot(const Codes& codes, std::size_t /*vector*/) const {
-    return _mm512_dpbusd_epi32(_mm512_setzero_si512(), codes.v[0], x);
+    const Vector sum = _mm512_dpbusd_epi32(_mm512_setzero_si512(), codes.v[0], x);
+    if constexpr (!kRest<Bits>) return sum;
+    return _mm512_dpbusd_epi32(_mm512_slli_epi32(sum, kRestBits), codes.v[0], rest);
   }
   Vector dot(const Codes& codes) const { return dot(codes, 0); }
 };
@@ -305,46 +313,65 @@ Codes unpack(const std::uint8_t* p) {
   }
 }
 
+/// 32 elements, as dot products want them.
 template <int Bits>
-struct Factor {
-  Vector x[2];
-  explicit Factor(const std::int8_t* p) : x{load(p), load(p + 32)} {}
-
-  Vector dot(const Codes& codes, std::size_t vector) const {
-    return in_32(_mm256_maddubs_epi16(codes.v[vector], x[vector]));
-  }
-  Vector dot(const Codes& codes) const {
-    if constexpr (Bits <= 6) {  // four products fit 16 bits
-      return in_32(_mm256_add_epi16(_mm256_maddubs_epi16(codes.v[0], x[0]),
-                                    _mm256_maddubs_epi16(codes.v[1], x[1])));
-    } else {
-      return _mm256_add_epi32(dot(codes, 0), dot(codes, 1));
-    }
-  }
-
- private:
+struct Half {
+  Vector x;
+  explicit Half(const std::int8_t* p) : x(load(p)) {}
+  /// Pairs of products, in 16 bits.
+  Vector pairs(Vector codes) const { return _mm256_maddubs_epi16(codes, x); }
   static Vector in_32(Vector pairs) { return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)); }
+  Vector dot(Vector codes) const { return in_32(pairs(codes)); }
 };
 
 /// Not even two products of 8 bits fit 16.
 template <>
-struct Factor<8> {
-  Vector even[2], odd[2];
-  explicit Factor(const std::int8_t* p) {
-    for (int i = 0; i < 2; ++i) {
-      const Vector x = load(p + 32 * i);
-      even[i] = _mm256_srai_epi16(_mm256_slli_epi16(x, 8), 8);
-      odd[i] = _mm256_srai_epi16(x, 8);
-    }
+struct Half<8> {
+  Vector even, odd;
+  explicit Half(const std::int8_t* p) {
+    const Vector x = load(p);
+    even = _mm256_srai_epi16(_mm256_slli_epi16(x, 8), 8);
+    odd = _mm256_srai_epi16(x, 8);
   }
+  Vector dot(Vector codes) const {
+    const Vector low = _mm256_and_si256(codes, _mm256_set1_epi16(255));
+    const Vector high = _mm256_srli_epi16(codes, 8);
+    return _mm256_add_epi32(_mm256_madd_epi16(low, even), _mm256_madd_epi16(high, odd));
+  }
+};
+
+/// A block of the input, as dot products want it; they are over its scale.
+template <int Bits>
+struct Factor {
+  Half<Bits> x[2], rest[2];
+  Factor(const IntInput& in, std::size_t b)
+      : x{Half<Bits>(in.ordered_x + b * kBlock), Half<Bits>(in.ordered_x + b * kBlock + 32)},
+        rest{Half<Bits>(in.ordered_rest + b * kBlock),
+             Half<Bits>(in.ordered_rest + b * kBlock + 32)} {}
 
   Vector dot(const Codes& codes, std::size_t vector) const {
-    const Vector low = _mm256_and_si256(codes.v[vector], _mm256_set1_epi16(255));
-    const Vector high = _mm256_srli_epi16(codes.v[vector], 8);
-    return _mm256_add_epi32(_mm256_madd_epi16(low, even[vector]),
-                            _mm256_madd_epi16(high, odd[vector]));
+    const Vector sum = x[vector].dot(codes.v[vector]);
+    if constexpr (!kRest<Bits>) return sum;
+    return join(sum, rest[vector].dot(codes.v[vector]));
   }
-  Vector dot(const Codes& codes) const { return _mm256_add_epi32(dot(codes, 0), dot(codes, 1)); }
+  Vector dot(const Codes& codes) const {
+    const Vector sum = both(x, codes);
+    if constexpr (!kRest<Bits>) return sum;
+    return join(sum, both(rest, codes));
+  }
+
+ private:
+  static Vector join(Vector sum, Vector rest) {
+    return _mm256_add_epi32(_mm256_slli_epi32(sum, kRestBits), rest);
+  }
+  static Vector both(const Half<Bits>* halves, const Codes& codes) {
+    if constexpr (Bits <= 6) {  // four products fit 16 bits
+      return Half<Bits>::in_32(
+          _mm256_add_epi16(halves[0].pairs(codes.v[0]), halves[1].pairs(codes.v[1])));
+    } else {
+      return _mm256_add_epi32(halves[0].dot(codes.v[0]), halves[1].dot(codes.v[1]));
+    }
+  }
 };
 
 #endif
@@ -473,7 +500,7 @@ void multiply_whole(const IntMatrix& m, const IntInput& in, std::size_t begin, s
     RowVectors sums = {};
     rows.scales_by_block(in.scale, scratch, stride);
     rows.for_blocks([&](std::size_t b, const std::uint8_t* const* p) {
-      const Factor<Bits> x(in.ordered + b * kBlock);
+      const Factor<Bits> x(in, b);
       for (std::size_t r = 0; r < kRows; ++r) {
         sums.v[r] = multiply_add(in_float(x.dot(unpack<Bits>(p[r]))), all(scratch[r * stride + b]),
                                  sums.v[r]);
@@ -491,7 +518,7 @@ void multiply_split(const IntMatrix& m, const IntInput& in, std::size_t begin, s
     RowVectors sums = {};
     rows.scales_by_group(scratch, stride);
     rows.for_blocks([&](std::size_t b, const std::uint8_t* const* p) {
-      const Factor<Bits> x(in.ordered + b * kBlock);
+      const Factor<Bits> x(in, b);
       Codes codes[kRows];
       for (std::size_t r = 0; r < kRows; ++r) codes[r] = unpack<Bits>(p[r]);
       for (std::size_t v = 0; v < kVectors; ++v) {

@@ -2,7 +2,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "squish/kernels/rows.h"
+#include "squish/kernels/constants.h"
 
 /// Products with INT matrices (squish/quant/int.cc), one table of loops per instruction set.
 namespace squish::kernels {
@@ -24,11 +24,11 @@ struct IntMatrix {
 };
 
 struct IntInput {
-  const std::int8_t* x;        ///< whole blocks
-  const std::int8_t* ordered;  ///< by IntOps::order
-  const float* scale;          ///< of x, by block, padded with zeros
-  const float* sum;            ///< by group, padded with zeros: what a row's zero is multiplied by,
-                               ///< or its scale where there is none
+  const std::int8_t *x, *rest;                  ///< whole blocks
+  const std::int8_t *ordered_x, *ordered_rest;  ///< by IntOps::order
+  const float* scale;  ///< by block, padded with zeros: of x, of rest where that is read
+  const float* sum;    ///< by group, padded with zeros: what a row's zero is multiplied by, or its
+                       ///< scale where there is none
 };
 
 struct IntOps {

@@ -51,9 +51,11 @@ void make_input(const InputForm& form, std::span<const float> x, Input& out) {
   assert(x.size() == form.cols);
   const std::size_t blocks = (form.cols + kBlock - 1) / kBlock;
   out.x.resize(blocks * kBlock);
-  out.q.resize(out.x.size());
+  out.q.assign(out.x.size(), 0);
+  out.rest.assign(out.x.size(), 0);
   out.scale.resize(blocks);
-  out.sum.resize(blocks);
+  out.sum.assign(blocks, 0);
+  out.rest_sum.assign(blocks, 0);
   std::ranges::copy(x, out.x.begin());
   std::fill(out.x.begin() + static_cast<std::ptrdiff_t>(form.cols), out.x.end(), 0.0f);
   if (form.rotation != nullptr) {
@@ -66,15 +68,11 @@ void make_input(const InputForm& form, std::span<const float> x, Input& out) {
   for (std::size_t b = 0; b < blocks; ++b) {
     const float* const block = out.x.data() + b * kBlock;
     const float largest = form.scale_by_block ? ops.largest(block, kBlock) : all;
-    out.scale[b] = largest / 127;
+    out.scale[b] = std::isfinite(largest) ? largest / 127 : std::numeric_limits<float>::quiet_NaN();
+    if (!(largest > kLeast && std::isfinite(largest))) continue;
     std::int8_t* const q = out.q.data() + b * kBlock;
-    if (largest > kLeast && std::isfinite(largest)) {
-      out.sum[b] = ops.round_block(block, 127 / largest, q);
-    } else {  // all 0, or NaN by the scale
-      if (!std::isfinite(largest)) out.scale[b] = std::numeric_limits<float>::quiet_NaN();
-      std::fill_n(q, kBlock, std::int8_t{0});
-      out.sum[b] = 0;
-    }
+    out.sum[b] = ops.round_block(block, 127 / largest, q);
+    out.rest_sum[b] = ops.round_rest(block, 127 / largest, q, out.rest.data() + b * kBlock);
   }
 }
 

@@ -7,16 +7,15 @@
 
 #include "squish/base/buffer.h"
 #include "squish/base/threads.h"
+#include "squish/kernels/constants.h"
 #include "squish/linalg/hadamard.h"
 #include "squish/quant/quantizer.h"
 
 /// y = What x for one token, straight from a method's stored bytes: What is never formed. Where a
-/// codebook is of small integers, products are too: the input is rounded to 8 bits first, once for
-/// all matrices that share it.
+/// codebook is of small integers, products are too: the input is rounded first, once for all
+/// matrices that share it, to 8 bits and what they leave to 8 more. A format so coarse that nothing
+/// is lost by it has the first 8 alone.
 namespace squish::kernels {
-
-/// Elements of an input that are read together; inputs are padded with zeros to whole blocks.
-inline constexpr std::size_t kBlock = 64;
 
 /// A random Hadamard transform of vectors (squish/quant/incoherence.h), ready for use.
 struct Rotation {
@@ -40,13 +39,14 @@ struct InputForm {
   bool operator==(const InputForm& other) const;
 };
 
-/// x = scale * q up to rounding; the scale of what is not finite is NaN. q and sum are not made for
-/// a form of floats.
+/// x = scale * q up to rounding and scale * (q + rest / 2 ^ kRestBits) up to a rounding 250 times
+/// as fine; the scale of what is not finite is NaN. A form of floats has x alone.
 struct Input {
-  AlignedVector<float> x;           ///< rotated, padded
-  AlignedVector<std::int8_t> q;     ///< -127 .. 127, padded
-  AlignedVector<float> scale;       ///< one a block, equal unless scale_by_block
-  AlignedVector<std::int32_t> sum;  ///< of q, one a block
+  AlignedVector<float> x;                ///< rotated, padded
+  AlignedVector<std::int8_t> q, rest;    ///< -127 .. 127, padded
+  AlignedVector<float> scale;            ///< one a block, equal unless scale_by_block
+  AlignedVector<std::int32_t> sum;       ///< of q, one a block
+  AlignedVector<std::int32_t> rest_sum;  ///< of rest
 
   std::size_t blocks() const { return scale.size(); }
 };
@@ -56,14 +56,16 @@ void make_input(const InputForm& form, std::span<const float> x, Input& out);
 /// A matrix as a kernel wants it: what it needs besides the stored bytes is made once.
 class Kernel {
  public:
-  Kernel(std::size_t rows, InputForm form, std::size_t row_step)
-      : rows_(rows), form_(form), row_step_(row_step) {}
+  Kernel(std::size_t rows, InputForm form, std::size_t row_step, bool fine = false)
+      : rows_(rows), form_(form), row_step_(row_step), fine_(fine) {}
   virtual ~Kernel() = default;
 
   std::size_t rows() const { return rows_; }
   const InputForm& form() const { return form_; }
   /// Rows that are worked out together: multiply() is asked for runs that begin at multiples.
   std::size_t row_step() const { return row_step_; }
+  /// Whether it multiplies by Input.rest too.
+  bool fine() const { return fine_; }
   /// Rows that one of so many threads takes at a time, a multiple of row_step(): a few runs each,
   /// of equal length, unless they would be too short to hand out.
   std::size_t run_rows(int threads) const;
@@ -81,6 +83,7 @@ class Kernel {
   std::size_t rows_;
   InputForm form_;
   std::size_t row_step_;
+  bool fine_;
 };
 
 /// Null where the matrix's spec has no kernel. Error if its sections do not fit the spec. The

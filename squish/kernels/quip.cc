@@ -1,6 +1,7 @@
 // Products with matrices of QuIP# (squish/quant/quip.cc). Its codebooks are small integers in
 // quarters or halves, so sums are exact; one part for each section of codes.
 #include <cstring>
+#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -94,7 +95,8 @@ class QuipKernel : public Kernel {
  public:
   QuipKernel(std::shared_ptr<const quant::Packed> packed, const quant::StoredRotation& stored)
       : Kernel(packed->rows,
-               {packed->cols, std::make_shared<const Rotation>(stored.signs_in, packed->cols)}, 8),
+               {packed->cols, std::make_shared<const Rotation>(stored.signs_in, packed->cols)}, 8,
+               packed->spec.integer("bits") > kCoarseBits),
         packed_(std::move(packed)),
         layout_(packed_->spec, packed_->rows, packed_->cols),
         output_(stored.signs_out, packed_->rows, stored.scale),
@@ -104,35 +106,47 @@ class QuipKernel : public Kernel {
   }
 
   void tabulate(const Input& x, Bytes& tables) const override {
-    tables.resize(arranged_bytes(x.blocks()));
-    ops_.arrange(x.q.data(), x.blocks(), reinterpret_cast<std::int8_t*>(tables.data()));
+    const std::size_t bytes = arranged_bytes(x.blocks());
+    tables.resize(fine() ? 2 * bytes : bytes);
+    auto* const arranged = reinterpret_cast<std::int8_t*>(tables.data());
+    ops_.arrange(x.q.data(), x.blocks(), arranged);
+    if (fine()) ops_.arrange(x.rest.data(), x.blocks(), arranged + bytes);
   }
 
   void multiply(const Input& x, const Bytes& tables, std::size_t begin, std::size_t end,
                 float* y) const override {
-    std::int32_t sum_x = 0;
-    for (const std::int32_t sum : x.sum) sum_x += sum;
-    thread_local std::vector<std::int32_t> sums;
+    const std::int32_t sum_x = std::accumulate(x.sum.begin(), x.sum.end(), std::int32_t{0});
+    const std::int32_t sum_rest =
+        std::accumulate(x.rest_sum.begin(), x.rest_sum.end(), std::int32_t{0});
+    thread_local std::vector<std::int32_t> sums, rests;
     sums.resize(end - begin);
+    rests.resize(end - begin);
     for (std::size_t i = begin; i < end; ++i) y[i] = 0;
     const auto add = [&](float unit, std::int32_t offset) {
       const float factor = x.scale[0] * unit;
       for (std::size_t i = begin; i < end; ++i) {
         y[i] += factor * static_cast<float>(sums[i - begin] - offset * sum_x);
       }
+      if (!fine()) return;
+      const float rest_factor = factor / (1 << kRestBits);
+      for (std::size_t i = begin; i < end; ++i) {
+        y[i] += rest_factor * static_cast<float>(rests[i - begin] - offset * sum_rest);
+      }
     };
-    const auto add_e8p = [&](QuipPart part, float unit) {
+    const auto with_input = [&](QuipPart part) {
       part.x = reinterpret_cast<const std::int8_t*>(tables.data());
-      ops_.multiply_e8p(e8p_lookup(), part, begin, end, sums.data());
+      if (fine()) part.rest = part.x + arranged_bytes(x.blocks());
+      return part;
+    };
+    const auto add_e8p = [&](const QuipPart& part, float unit) {
+      ops_.multiply_e8p(e8p_lookup(), with_input(part), begin, end, sums.data(), rests.data());
       add(unit / 4, E8pLookup::kOffset);
     };
     add_e8p(main_, 1);
     if (layout_.bits == 2) return;
     const float unit = 1 / quant::e8p_magnification(layout_.bits);
     if (layout_.bits == 4) return add_e8p(residual_, unit);
-    QuipPart part = residual_;
-    part.x = reinterpret_cast<const std::int8_t*>(tables.data());
-    ops_.multiply_e81b(e81b_lookup(), part, begin, end, sums.data());
+    ops_.multiply_e81b(e81b_lookup(), with_input(residual_), begin, end, sums.data(), rests.data());
     add(unit / 2, E81bLookup::kOffset);
   }
 
@@ -144,7 +158,8 @@ class QuipKernel : public Kernel {
     return {.codes = reinterpret_cast<const std::uint8_t*>(codes),
             .bytes = bytes,
             .row_vectors = layout_.row_vectors,
-            .x = nullptr};
+            .x = nullptr,
+            .rest = nullptr};
   }
 
   std::shared_ptr<const quant::Packed> packed_;

@@ -29,17 +29,20 @@ std::uint64_t look_up(const E81bLookup& t, const std::uint8_t* codes, std::size_
 
 template <class Lookup>
 void multiply(const Lookup& t, const QuipPart& part, std::size_t begin, std::size_t end,
-              std::int32_t* sums) {
+              std::int32_t* sums, std::int32_t* rests) {
   for (std::size_t r = begin; r < end; ++r) {
     const std::uint8_t* const codes = part.codes + r * part.row_vectors * code_bytes(t);
-    std::int32_t sum = 0;
+    std::int32_t sum = 0, rest = 0;
     for (std::size_t v = 0; v < part.row_vectors; ++v) {
       const std::uint64_t values = look_up(t, codes, v);
       for (std::size_t i = 0; i < 8; ++i) {
-        sum += static_cast<std::int32_t>(values >> (8 * i) & 255) * part.x[8 * v + i];
+        const auto value = static_cast<std::int32_t>(values >> (8 * i) & 255);
+        sum += value * part.x[8 * v + i];
+        if (part.rest != nullptr) rest += value * part.rest[8 * v + i];
       }
     }
     sums[r - begin] = sum;
+    rests[r - begin] = rest;
   }
 }
 
@@ -94,32 +97,43 @@ Vector dots(const Vector* values, const std::int8_t* x, Vector sum) {
 #endif
 }
 
-template <class Lookup>
-void multiply(const Lookup& t, const QuipPart& part, std::size_t begin, std::size_t end,
-              std::int32_t* sums) {
+template <bool Rest, class Lookup>
+void multiply_by(const Lookup& t, const QuipPart& part, std::size_t begin, std::size_t end,
+                 std::int32_t* sums, std::int32_t* rests) {
   const std::size_t width = code_bytes(t), n = part.row_vectors;
   for (std::size_t r = begin; r < end; ++r) {
     const std::uint8_t* const codes = part.codes + r * n * width;
-    Vector sum = _mm256_setzero_si256();
+    Vector sum = _mm256_setzero_si256(), rest = _mm256_setzero_si256();
     std::size_t v = 0;
     for (; v + 16 <= n; v += 16) {
       const std::uint8_t* const p = codes + v * width;
       const Vector values[4] = {four(t, p), four(t, p + 4 * width), four(t, p + 8 * width),
                                 four(t, p + 12 * width)};
       sum = dots<4>(values, part.x + 8 * v, sum);
+      if constexpr (Rest) rest = dots<4>(values, part.rest + 8 * v, rest);
     }
     for (; v + 4 <= n; v += 4) {
       const Vector values = four(t, codes + v * width);
       sum = dots<1>(&values, part.x + 8 * v, sum);
+      if constexpr (Rest) rest = dots<1>(&values, part.rest + 8 * v, rest);
     }
     if (v < n) {
-      std::uint8_t rest[8] = {};
-      for (std::size_t i = 0; i < (n - v) * width; ++i) rest[i] = codes[v * width + i];
-      const Vector values = four(t, rest);
+      std::uint8_t last[8] = {};
+      for (std::size_t i = 0; i < (n - v) * width; ++i) last[i] = codes[v * width + i];
+      const Vector values = four(t, last);
       sum = dots<1>(&values, part.x + 8 * v, sum);
+      if constexpr (Rest) rest = dots<1>(&values, part.rest + 8 * v, rest);
     }
     sums[r - begin] = total(sum);
+    if constexpr (Rest) rests[r - begin] = total(rest);
   }
+}
+
+template <class Lookup>
+void multiply(const Lookup& t, const QuipPart& part, std::size_t begin, std::size_t end,
+              std::int32_t* sums, std::int32_t* rests) {
+  (part.rest != nullptr ? multiply_by<true, Lookup> : multiply_by<false, Lookup>)(t, part, begin,
+                                                                                  end, sums, rests);
 }
 
 #else
@@ -243,20 +257,36 @@ class E81bDecoder {
   const Table pairs_[4];
 };
 
-template <class Decoder, int I = 0>
+/// Of four rows each.
+struct Sums {
+  Vector of_x[kGroups] = {}, of_rest[kGroups] = {};
+};
+
+template <class Decoder, bool Rest, int I = 0>
 void add_block(const Decoder& decoder, const typename Decoder::Codes* codes, const std::int8_t* x,
-               Vector* sum) {
+               const std::int8_t* rest, Sums& sums) {
   const Vector factor = _mm512_broadcast_i32x4(load16(x + 16 * I));
+  const Vector rest_factor = _mm512_broadcast_i32x4(load16(rest + 16 * I));
   for (std::size_t g = 0; g < kGroups; ++g) {
-    sum[g] = _mm512_dpbusd_epi32(sum[g], decoder.template coordinate<I>(codes[g]), factor);
+    const Vector values = decoder.template coordinate<I>(codes[g]);
+    sums.of_x[g] = _mm512_dpbusd_epi32(sums.of_x[g], values, factor);
+    if constexpr (Rest) sums.of_rest[g] = _mm512_dpbusd_epi32(sums.of_rest[g], values, rest_factor);
   }
-  if constexpr (I < 7) add_block<Decoder, I + 1>(decoder, codes, x, sum);
+  if constexpr (I < 7) add_block<Decoder, Rest, I + 1>(decoder, codes, x, rest, sums);
 }
 
-template <class Decoder, class Lookup>
-void multiply(const Lookup& t, const QuipPart& part, std::size_t begin, std::size_t end,
-              std::int32_t* sums) {
+/// Row r's of a group of four.
+std::int32_t total(Vector lanes, std::size_t r) {
+  alignas(64) std::int32_t each[16];
+  _mm512_store_si512(each, lanes);
+  return each[4 * r] + each[4 * r + 1] + each[4 * r + 2] + each[4 * r + 3];
+}
+
+template <class Decoder, bool Rest, class Lookup>
+void multiply_by(const Lookup& t, const QuipPart& part, std::size_t begin, std::size_t end,
+                 std::int32_t* sums, std::int32_t* rests) {
   const Decoder decoder(t);
+  const std::int8_t* const second = Rest ? part.rest : part.x;
   constexpr std::size_t kBytes = Decoder::kBytes;
   const std::size_t row_bytes = part.row_vectors * kBytes / kWidth;
   const std::size_t whole = row_bytes / kBytes * kBytes, rest = row_bytes - whole;
@@ -265,35 +295,39 @@ void multiply(const Lookup& t, const QuipPart& part, std::size_t begin, std::siz
     for (std::size_t r = 0; r < kRows; ++r) {
       rows[r] = part.codes + (first + r < end ? first + r : end - 1) * row_bytes;
     }
-    Vector sum[kGroups] = {};
-    const auto add = [&](const std::uint8_t* const* from, std::size_t at, const std::int8_t* x) {
+    Sums sum;
+    const auto add = [&](const std::uint8_t* const* from, std::size_t at, std::size_t col) {
       typename Decoder::Codes codes[kGroups];
       for (std::size_t g = 0; g < kGroups; ++g) codes[g] = decoder.read(from + 4 * g, at);
-      add_block(decoder, codes, x, sum);
+      add_block<Decoder, Rest>(decoder, codes, part.x + col, second + col, sum);
     };
-    for (std::size_t at = 0; at < whole; at += kBytes) add(rows, at, part.x + at / kBytes * 128);
+    for (std::size_t at = 0; at < whole; at += kBytes) add(rows, at, at / kBytes * 128);
     if (rest > 0) {
-      const std::int8_t* const x = part.x + whole / kBytes * 128;
+      const std::size_t col = whole / kBytes * 128;
       // Codes of the next row meet zeros of x, but there is nothing to read after the last.
       if (rows[kRows - 1] + whole + kBytes <= part.codes + part.bytes) {
-        add(rows, whole, x);
+        add(rows, whole, col);
       } else {
         std::uint8_t copies[kRows][kBytes] = {};
         for (std::size_t r = 0; r < kRows; ++r) {
           for (std::size_t i = 0; i < rest; ++i) copies[r][i] = rows[r][whole + i];
           rows[r] = copies[r];
         }
-        add(rows, 0, x);
+        add(rows, 0, col);
       }
     }
     for (std::size_t r = first; r < end && r < first + kRows; ++r) {
-      const Vector lanes = sum[(r - first) / 4];
-      alignas(64) std::int32_t each[16];
-      _mm512_store_si512(each, lanes);
-      const std::size_t at = (r - first) % 4 * 4;
-      sums[r - begin] = each[at] + each[at + 1] + each[at + 2] + each[at + 3];
+      sums[r - begin] = total(sum.of_x[(r - first) / 4], (r - first) % 4);
+      if constexpr (Rest) rests[r - begin] = total(sum.of_rest[(r - first) / 4], (r - first) % 4);
     }
   }
+}
+
+template <class Decoder, class Lookup>
+void multiply(const Lookup& t, const QuipPart& part, std::size_t begin, std::size_t end,
+              std::int32_t* sums, std::int32_t* rests) {
+  (part.rest != nullptr ? multiply_by<Decoder, true, Lookup>
+                        : multiply_by<Decoder, false, Lookup>)(t, part, begin, end, sums, rests);
 }
 
 #endif

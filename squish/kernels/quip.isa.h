@@ -34,17 +34,19 @@ struct QuipPart {
   const std::uint8_t* codes;
   std::size_t bytes;  ///< of all codes
   std::size_t row_vectors;
-  const std::int8_t* x;  ///< arranged
+  const std::int8_t* x;     ///< arranged
+  const std::int8_t* rest;  ///< like x; null: one product alone
 };
 
 struct QuipOps {
   /// Blocks of 64 elements into the order in which the products want them. Writes padded(blocks).
   void (*arrange)(const std::int8_t* x, std::size_t blocks, std::int8_t* out);
-  /// sums[r] = row r's looked-up values . x, for rows begin <= r < end.
+  /// sums[r - begin] = row r's looked-up values . x, and rests the same of rest, for rows
+  /// begin <= r < end.
   void (*multiply_e8p)(const E8pLookup& table, const QuipPart& part, std::size_t begin,
-                       std::size_t end, std::int32_t* sums);
+                       std::size_t end, std::int32_t* sums, std::int32_t* rests);
   void (*multiply_e81b)(const E81bLookup& table, const QuipPart& part, std::size_t begin,
-                        std::size_t end, std::int32_t* sums);
+                        std::size_t end, std::int32_t* sums, std::int32_t* rests);
 };
 
 /// Bytes that a row of `blocks` blocks of 64 takes once arranged.

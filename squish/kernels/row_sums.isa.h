@@ -2,7 +2,7 @@
 #include <utility>
 
 #include "squish/base/lanes.isa.h"
-#include "squish/kernels/rows.h"
+#include "squish/kernels/constants.h"
 
 /// How loops over kRows rows end, for *.isa.cc files.
 namespace squish::kernels::SQUISH_ISA_NAMESPACE {

@@ -55,7 +55,7 @@ class TrellisKernel : public Kernel {
   TrellisKernel(std::shared_ptr<const quant::Packed> packed, const quant::StoredRotation& stored)
       : Kernel(packed->rows,
                {packed->cols, std::make_shared<const Rotation>(stored.signs_in, packed->cols)},
-               TrellisLayout::kGroup),
+               TrellisLayout::kGroup, packed->spec.real("bits") > kCoarseBits),
         packed_(std::move(packed)),
         layout_(packed_->spec, packed_->rows, packed_->cols),
         output_(stored.signs_out, packed_->rows, stored.scale),
@@ -86,7 +86,9 @@ class TrellisKernel : public Kernel {
                         .block_bytes = bits * kBlock,
                         .cols = cuts[i + 1] - cuts[i],
                         .x = nullptr,
-                        .sum_x = 0};
+                        .rest = nullptr,
+                        .sum_x = 0,
+                        .sum_rest = 0};
         before += code.bits;
       }
     }
@@ -96,19 +98,25 @@ class TrellisKernel : public Kernel {
                 float* y) const override {
     const std::size_t first = begin / TrellisLayout::kGroup;
     const std::size_t last = (end + TrellisLayout::kGroup - 1) / TrellisLayout::kGroup;
-    thread_local std::vector<std::int32_t> sums;
+    thread_local std::vector<std::int32_t> sums, rests;
     sums.resize(std::max(sums.size(), last * TrellisLayout::kGroup));
+    rests.resize(sums.size());
     for (std::size_t i = begin; i < end; ++i) y[i] = 0;
     for (const Part& part : parts_) {
       TrellisPart columns = part.columns;
       columns.tables = &part.tables;
       columns.x = x.q.data() + part.first_col;
+      if (fine()) columns.rest = x.rest.data() + part.first_col;
       for (std::size_t j = 0; j < columns.cols; j += kBlock) {
         columns.sum_x += x.sum[(part.first_col + j) / kBlock];
+        columns.sum_rest += x.rest_sum[(part.first_col + j) / kBlock];
       }
-      ops_.multiply[part.bits - 1](columns, after_.data(), first, last, sums.data());
+      ops_.multiply[part.bits - 1](columns, after_.data(), first, last, sums.data(), rests.data());
       const float factor = x.scale[0] * part.factor;
       for (std::size_t i = begin; i < end; ++i) y[i] += factor * static_cast<float>(sums[i]);
+      if (!fine()) continue;
+      const float rest_factor = factor / (1 << kRestBits);
+      for (std::size_t i = begin; i < end; ++i) y[i] += rest_factor * static_cast<float>(rests[i]);
     }
   }
 

@@ -1,13 +1,13 @@
 #include "squish/kernels/trellis.isa.h"
 
+#include "squish/kernels/constants.h"
+
 #if defined(SQUISH_ISA_avx2) || defined(SQUISH_ISA_avx512)
 #include <immintrin.h>
 #endif
 
 namespace squish::kernels::SQUISH_ISA_NAMESPACE {
 namespace {
-
-constexpr std::size_t kBlock = 64;
 
 /// The bytes that the windows of a group's rows lie in: `Bits` of its own and two more.
 template <int Bits>
@@ -33,9 +33,9 @@ std::int32_t value(const TrellisTables& t, std::uint32_t window) {
 
 template <int Bits>
 void multiply(const TrellisPart& part, const std::uint32_t* after, std::size_t begin,
-              std::size_t end, std::int32_t* sums) {
+              std::size_t end, std::int32_t* sums, std::int32_t* rests) {
   for (std::size_t g = begin; g < end; ++g) {
-    for (std::size_t r = 0; r < 8; ++r) sums[8 * g + r] = 0;
+    for (std::size_t r = 0; r < 8; ++r) sums[8 * g + r] = rests[8 * g + r] = 0;
     for (std::size_t first = 0; first < part.cols; first += kBlock) {
       const std::size_t width = part.cols - first < kBlock ? part.cols - first : kBlock;
       const Sources<Bits> from(part, after, g, width);
@@ -46,8 +46,10 @@ void multiply(const TrellisPart& part, const std::uint32_t* after, std::size_t b
           window |= std::uint64_t{from.bytes[b][at + j]} << (8 * b);
         }
         for (std::size_t r = 0; r < 8; ++r) {
-          sums[8 * g + r] += value(*part.tables, static_cast<std::uint32_t>(window >> (Bits * r))) *
-                             part.x[first + j];
+          const std::int32_t weight =
+              value(*part.tables, static_cast<std::uint32_t>(window >> (Bits * r)));
+          sums[8 * g + r] += weight * part.x[first + j];
+          if (part.rest != nullptr) rests[8 * g + r] += weight * part.rest[first + j];
         }
       }
     }
@@ -196,29 +198,39 @@ struct Factor {
 constexpr std::int32_t kOffset = 0;
 #endif
 
+/// Of eight rows.
+struct Sums {
+  Vector of_x[8], of_rest[8];
+};
+
 // Inlined, or the sums would go through memory.
-template <int Bits, bool Third, int R = 0>
+template <int Bits, bool Third, bool Rest, int R = 0>
 __attribute__((always_inline)) inline void add_rows(const Decoder<Bits, Third>& decoder,
-                                                    const Vector* v, const Factor& x, Vector* sum) {
-  sum[R] = x.dot(sum[R], decoder.template values<R>(v));
-  if constexpr (R < 7) add_rows<Bits, Third, R + 1>(decoder, v, x, sum);
+                                                    const Vector* v, const Factor& x,
+                                                    const Factor& rest, Sums& sums) {
+  const Vector values = decoder.template values<R>(v);
+  sums.of_x[R] = x.dot(sums.of_x[R], values);
+  if constexpr (Rest) sums.of_rest[R] = rest.dot(sums.of_rest[R], values);
+  if constexpr (R < 7) add_rows<Bits, Third, Rest, R + 1>(decoder, v, x, rest, sums);
 }
 
-template <int Bits, bool Third>
+template <int Bits, bool Third, bool Rest>
 void multiply_by(const TrellisPart& part, const std::uint32_t* after, std::size_t begin,
-                 std::size_t end, std::int32_t* sums) {
+                 std::size_t end, std::int32_t* sums, std::int32_t* rests) {
+  const std::int8_t* const second = Rest ? part.rest : part.x;
   const Decoder<Bits, Third> decoder(*part.tables);
   const std::size_t whole = part.cols / kBlock, rest = part.cols % kBlock;
   for (std::size_t g = begin; g < end; ++g) {
     const Sources<Bits> from(part, after, g, kBlock);
-    Vector sum[8];
-    for (Vector& s : sum) s = SQUISH_BITS(setzero)();
+    Sums sum;
+    for (int r = 0; r < 8; ++r) sum.of_x[r] = sum.of_rest[r] = SQUISH_BITS(setzero)();
     for (std::size_t block = 0; block < whole; ++block) {
       for (std::size_t j = 0; j < kBlock; j += sizeof(Vector)) {
         const std::size_t at = block * part.block_bytes + j;
         Vector v[Bits + 2];
         for (int b = 0; b < Bits + 2; ++b) v[b] = load(from.bytes[b] + at);
-        add_rows(decoder, v, Factor(part.x + block * kBlock + j), sum);
+        const std::size_t col = block * kBlock + j;
+        add_rows<Bits, Third, Rest>(decoder, v, Factor(part.x + col), Factor(second + col), sum);
       }
     }
     if (rest > 0) {
@@ -232,18 +244,24 @@ void multiply_by(const TrellisPart& part, const std::uint32_t* after, std::size_
       for (std::size_t j = 0; j < kBlock; j += sizeof(Vector)) {
         Vector v[Bits + 2];
         for (int b = 0; b < Bits + 2; ++b) v[b] = load(bytes[b] + j);
-        add_rows(decoder, v, Factor(part.x + whole * kBlock + j), sum);
+        const std::size_t col = whole * kBlock + j;
+        add_rows<Bits, Third, Rest>(decoder, v, Factor(part.x + col), Factor(second + col), sum);
       }
     }
-    for (std::size_t r = 0; r < 8; ++r) sums[8 * g + r] = total(sum[r]) - kOffset * part.sum_x;
+    for (std::size_t r = 0; r < 8; ++r) {
+      sums[8 * g + r] = total(sum.of_x[r]) - kOffset * part.sum_x;
+      if constexpr (Rest) rests[8 * g + r] = total(sum.of_rest[r]) - kOffset * part.sum_rest;
+    }
   }
 }
 
 template <int Bits>
 void multiply(const TrellisPart& part, const std::uint32_t* after, std::size_t begin,
-              std::size_t end, std::int32_t* sums) {
-  (part.tables->third ? multiply_by<Bits, true> : multiply_by<Bits, false>)(part, after, begin, end,
-                                                                            sums);
+              std::size_t end, std::int32_t* sums, std::int32_t* rests) {
+  const bool third = part.tables->third, rest = part.rest != nullptr;
+  (third  ? rest ? multiply_by<Bits, true, true> : multiply_by<Bits, true, false>
+    : rest ? multiply_by<Bits, false, true>
+          : multiply_by<Bits, false, false>)(part, after, begin, end, sums, rests);
 }
 
 #endif

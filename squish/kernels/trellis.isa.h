@@ -28,14 +28,15 @@ struct TrellisPart {
   std::size_t block_bytes;    ///< from one block of 64 columns to the next
   std::size_t cols;           ///< not padded
   const std::int8_t* x;       ///< of these columns, padded with zeros to whole blocks
-  std::int32_t sum_x;
+  const std::int8_t* rest;    ///< like x; null: one product alone
+  std::int32_t sum_x, sum_rest;
 };
 
 struct TrellisOps {
-  /// sums[8 g + r] = row's values . x, for groups begin <= g < end; after[g] follows g in its ring.
-  /// By bits - 1, of 1 to 4 bits.
+  /// sums[8 g + r] = row's values . x, and rests the same of rest, for groups begin <= g < end;
+  /// after[g] follows g in its ring. By bits - 1, of 1 to 4 bits.
   void (*multiply[4])(const TrellisPart& part, const std::uint32_t* after, std::size_t begin,
-                      std::size_t end, std::int32_t* sums);
+                      std::size_t end, std::int32_t* sums, std::int32_t* rests);
 };
 
 }  // namespace squish::kernels
