@@ -138,6 +138,9 @@ void print_plan(const io::ModelFiles& files, const compress::Plan& plan,
 void run(Options options) {
   options.machine.choose_isa();
   const bool has_target = options.target_bpw > 0 || !options.target_size.empty();
+  if (!has_target && !options.job.candidates.empty()) {
+    fail_usage("--candidates {}: for a job with a target", options.job.candidates.string());
+  }
   if (has_target && !options.max_memory.empty()) {
     fail_usage("--max-memory {}: for a job of fixed specs, not with a target", options.max_memory);
   }
@@ -229,6 +232,11 @@ void add_quantize(CLI::App& app) {
           "many stored bits a weight in all (--tensor's among them, none's not)")
       ->check(CLI::Range(0.01, 64.0))
       ->excludes(size);
+  command
+      ->add_option("--candidates", options->job.candidates,
+                   "With a target: a directory that keeps what tensors became by each candidate, "
+                   "so that another target need not compress them again")
+      ->check(not_empty);
   command
       ->add_option("--tensor", options->rules,
                    "GLOB=SPEC: another spec, or none, for the matrices whose names match; the last "

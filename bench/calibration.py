@@ -15,7 +15,7 @@ def split_name(tensor):
 
 
 class Calibration:
-    """A calibration file of squish (docs/formats.md)."""
+    """A calibration file of squish (docs/format.md)."""
 
     def __init__(self, path):
         self.data = numpy.memmap(path, numpy.uint8, "r")

@@ -28,6 +28,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr std::size_t kDigestLength = 16;  // of a folder's name
+
 /// Keeps a second job off the same directory for as long as it lives; the kernel lets go of it
 /// when the process dies.
 class DirectoryLock {
@@ -37,7 +39,7 @@ class DirectoryLock {
     if (fd_ < 0) fail("{}: cannot be opened: {}", directory.string(), std::strerror(errno));
     if (::flock(fd_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return;
     ::close(fd_);
-    fail("{}: another squish quantize is writing this checkpoint", directory.string());
+    fail("{}: another squish quantize is writing there", directory.string());
   }
   ~DirectoryLock() { ::close(fd_); }
   DirectoryLock(const DirectoryLock&) = delete;
@@ -173,17 +175,50 @@ class Job {
       const PlannedTensor& tensor = plan_.compressed[i];
       if (!read_done(file(i + 1), tensor)) {
         progress.advance(0, tensor.name);
-        const bool is_candidate = i < candidates_.size() && !fs::is_symlink(candidates_[i]) &&
-                                  read_done(candidates_[i], tensor);
-        if (is_candidate) fs::rename(candidates_[i], file(i + 1));
-        if (!is_candidate) write_tensor(tensor, file(i + 1), log);
+        if (i >= candidates_.size() || !take_candidate(candidates_[i], tensor, file(i + 1))) {
+          write_tensor(tensor, file(i + 1), log);
+        }
       }
       progress.advance(static_cast<double>(tensor.rows * tensor.cols), tensor.name);
     }
   }
 
+  /// False if it is not there, or damaged.
+  bool take_candidate(const fs::path& from, const PlannedTensor& tensor, const fs::path& to) const {
+    if (fs::is_symlink(from)) return false;
+    const auto table = read_done(from, tensor);
+    if (!table) return false;
+    if (options_.candidates.empty()) {
+      fs::rename(from, to);
+    } else {
+      io::write_checkpoint_file(to, {{table->at(tensor.name)}});
+    }
+    return true;
+  }
+
+  /// Of each candidate; kept ones by the digest of all that their bytes depend on.
+  std::vector<fs::path> candidate_folders(io::CheckpointJob job) const {
+    std::vector<fs::path> folders;
+    job.target = job.held_out_sha256 = "";
+    for (const quant::Spec& spec : options_.target->candidates) {
+      job.spec = spec.full();
+      for (std::size_t i = 0; i < plan_.compressed.size(); ++i) {
+        if (!plan_.compressed[i].by_rule) job.tensors[i].second = job.spec;
+      }
+      folders.push_back(options_.candidates.empty()
+                            ? options_.out / kCandidates / std::to_string(folders.size())
+                            : options_.candidates / io::job_digest(job).substr(0, kDigestLength));
+    }
+    return folders;
+  }
+
   void decide_specs(io::CheckpointJob& job) {
     Log log(options_.out / kLogFile);
+    std::optional<DirectoryLock> lock;
+    if (!options_.candidates.empty()) {
+      fs::create_directories(options_.candidates);
+      lock.emplace(options_.candidates);
+    }
     const auto store = [&](const PlannedTensor& tensor, const fs::path& path) {
       const auto done = read_done(path, tensor);
       if (!done) return write_tensor(tensor, path, log);
@@ -192,8 +227,8 @@ class Job {
                     loss(tensor.name, io::read_matrix(files_.table.at(tensor.name), pool_),
                          io::read_matrix(stored, pool_))};
     };
-    Decision decision =
-        decide(files_, plan_, *options_.target, options_.out, store, options_.quiet, pool_);
+    Decision decision = decide(files_, plan_, *options_.target, options_.out,
+                               candidate_folders(job), store, options_.quiet, pool_);
     plan_ = std::move(decision.plan);
     candidates_ = std::move(decision.files);
     for (std::size_t i = 0; i < plan_.compressed.size(); ++i) {

@@ -24,6 +24,8 @@ struct JobOptions {
   const io::Calibration* calibration = nullptr;
   /// Null: every tensor by the plan's spec; otherwise decide() replaces those that no rule chose.
   const Target* target = nullptr;
+  /// Where a target's candidates are kept for other targets; empty: in `out`, until it is whole.
+  std::filesystem::path candidates;
 };
 
 /// All that the bytes of the checkpoint depend on. Error if the calibration is of another model.

@@ -53,8 +53,14 @@ struct Subject {
 class Decider {
  public:
   Decider(const io::ModelFiles& files, const Plan& plan, const Target& target, const fs::path& out,
-          bool quiet, ThreadPool& pool)
-      : files_(files), plan_(plan), target_(target), out_(out), quiet_(quiet), pool_(pool) {
+          const std::vector<fs::path>& folders, bool quiet, ThreadPool& pool)
+      : files_(files),
+        plan_(plan),
+        target_(target),
+        out_(out),
+        folders_(folders),
+        quiet_(quiet),
+        pool_(pool) {
     for (const PlannedTensor& tensor : plan.compressed) {
       Subject& subject = subjects_.emplace_back();
       if (tensor.by_rule) {
@@ -73,6 +79,7 @@ class Decider {
   template <class Store>
   void compress(const Store& store) {
     fs::create_directories(out_ / kCandidates);
+    for (const fs::path& folder : folders_) fs::create_directories(folder);
     double weights = 0;
     std::size_t most = 0;
     for (const Subject& subject : subjects_) {
@@ -248,7 +255,7 @@ class Decider {
  private:
   bool counts(const Subject& subject) const { return target_.bpw == 0 || subject.linear(); }
   fs::path file(std::size_t tensor, std::size_t choice) const {
-    return out_ / kCandidates / fmt::format("{:05}-{:02}.safetensors", tensor, choice);
+    return folders_[choice] / fmt::format("{:05}.safetensors", tensor);
   }
   fs::path probes_file() const { return out_ / kCandidates / "divergences.json"; }
 
@@ -281,6 +288,7 @@ class Decider {
   const Plan& plan_;
   const Target& target_;
   const fs::path& out_;
+  const std::vector<fs::path>& folders_;  // of the candidates
   bool quiet_;
   ThreadPool& pool_;
   std::vector<Subject> subjects_;  // as plan_.compressed
@@ -302,10 +310,10 @@ std::string all_specs(const Target& target) {
 }
 
 Decision decide(const io::ModelFiles& files, const Plan& plan, const Target& target,
-                const fs::path& out,
+                const fs::path& out, const std::vector<fs::path>& folders,
                 const std::function<Stored(const PlannedTensor&, const fs::path&)>& store,
                 bool quiet, ThreadPool& pool) {
-  Decider decider(files, plan, target, out, quiet, pool);
+  Decider decider(files, plan, target, out, folders, quiet, pool);
   if (!decider.read_plan()) {
     decider.budget();
     decider.compress(store);
@@ -320,7 +328,8 @@ Decision decide(const io::ModelFiles& files, const Plan& plan, const Target& tar
 void check_target(const io::ModelFiles& files, const Plan& plan, const Target& target,
                   ThreadPool& pool) {
   const fs::path nowhere;
-  Decider(files, plan, target, nowhere, true, pool).budget();
+  const std::vector<fs::path> none;
+  Decider(files, plan, target, nowhere, none, true, pool).budget();
 }
 
 }  // namespace squish::compress

@@ -11,7 +11,7 @@
 #include "squish/quant/moments.h"
 
 /// What calibration found out about the inputs of a model's linear layers, and the file that holds
-/// it (docs/formats.md).
+/// it (docs/format.md).
 namespace squish::io {
 
 /// The input of a linear layer, by its tensor's name: "model.layers.3.self_attn.qkv" for q_proj,

@@ -28,7 +28,7 @@ bool is_native(DType type) {
   return type == DType::F32 || type == DType::F16 || type == DType::BF16;
 }
 
-/// The file's entry of a tensor, as docs/formats.md has it.
+/// The file's entry of a tensor, as docs/format.md has it.
 json entry_of(const Tensor& tensor) {
   json entry = {{"type", to_string(tensor.type)}, {"shape", tensor.shape}};
   if (tensor.packed == nullptr) {

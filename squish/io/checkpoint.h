@@ -9,11 +9,11 @@
 #include "squish/io/model_files.h"
 
 /// The checkpoint that `squish quantize` writes: a directory of safetensors files whose tensors are
-/// the sections of quantised matrices. docs/formats.md defines it. Every file is written whole or
+/// the sections of quantised matrices. docs/format.md defines it. Every file is written whole or
 /// not at all and the manifest last, so that what looks whole is. The reader trusts nothing.
 namespace squish::io {
 
-inline constexpr int kCheckpointVersion = 0;
+inline constexpr int kCheckpointVersion = 1;
 inline constexpr const char* kManifestFile = "squish.json";
 inline constexpr const char* kJobFile = "squish.job.json";
 

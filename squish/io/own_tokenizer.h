@@ -3,7 +3,7 @@
 
 #include "squish/io/model_files.h"
 
-/// squish_tokenizer.json (docs/formats.md): a tokenizer that came from GGUF metadata, as our own
+/// squish_tokenizer.json (docs/format.md): a tokenizer that came from GGUF metadata, as our own
 /// data rather than in Hugging Face's terms.
 namespace squish::io {
 

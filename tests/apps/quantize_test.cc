@@ -175,7 +175,7 @@ TEST_F(Quantize, WhatIsMissingOrDamagedIsWrittenAgain) {
   quantize();
   const auto whole = checkpoint_bytes(out());
   const json job = {{"format", "squish"},
-                    {"format_version", 0},
+                    {"format_version", 1},
                     {"job", json::parse(whole.at("squish.json"))["job"]}};
   std::filesystem::remove(out() / "squish.json");
   std::ofstream(out() / "squish.job.json") << job.dump();

@@ -189,14 +189,44 @@ TEST_F(QuantizeToTarget, ForeignCandidatesAndPlansAreNotBelieved) {
   resumes_to_the_same();
   unfinish();  // whole files of the right tensor by another spec, and a link
   const fs::path other = directory() / "int8" / first.filename();
-  for (const char* name : {"00000-00", "00000-01", "00000-02"}) {
-    fs::copy_file(other, out / "candidates" / (std::string(name) + ".safetensors"));
+  for (const char* candidate : {"0", "1", "2"}) {
+    fs::create_directories(out / "candidates" / candidate);
+    fs::copy_file(other, out / "candidates" / candidate / "00000.safetensors");
   }
-  std::ofstream(out / "candidates" / "00001-00.safetensors") << "garbage";
+  std::ofstream(out / "candidates" / "0" / "00001.safetensors") << "garbage";
   fs::copy_file(other, first);
   fs::remove(out / "squish.plan.json");
   resumes_to_the_same();
   EXPECT_TRUE(fs::exists(other));
+}
+
+TEST_F(QuantizeToTarget, KeptCandidatesServeOtherTargets) {
+  std::map<std::string, std::map<std::string, std::string>> expected;
+  for (const char* bits : {"4", "5"}) {
+    quantize({"--target-bpw", bits});
+    expected[bits] = bytes();
+    fs::remove_all(directory() / "out");
+  }
+  const std::string kept = (directory() / "kept").string();
+  const auto quantize_with_them = [&](const char* bits) {
+    quantize({"--target-bpw", bits, "--candidates", kept});
+    EXPECT_EQ(bytes(), expected[bits]);
+    const std::string log = read_file(directory() / "out" / "squish.log.jsonl");
+    fs::remove_all(directory() / "out");
+    return std::count(log.begin(), log.end(), '\n');
+  };
+  EXPECT_EQ(quantize_with_them("4"), 4 * 14);
+  const auto folders = [&] {
+    return std::distance(fs::directory_iterator(kept), fs::directory_iterator());
+  };
+  EXPECT_EQ(folders(), 4);
+  EXPECT_EQ(quantize_with_them("5"), 0);
+  for (const auto& entry : fs::recursive_directory_iterator(kept)) {
+    if (entry.path().filename() == "00003.safetensors") std::ofstream(entry.path()) << "garbage";
+  }
+  EXPECT_EQ(quantize_with_them("4"), 4);
+  quantize({"--target-bpw", "4", "--candidates", kept, "--seed", "3"});
+  EXPECT_EQ(folders(), 8);
 }
 
 TEST_F(QuantizeToTarget, WrongRequestsFailBeforeAnythingRuns) {
@@ -207,6 +237,8 @@ TEST_F(QuantizeToTarget, WrongRequestsFailBeforeAnythingRuns) {
   expect_failure(command({"--target-bpw", "-1"}), 2, "--target-bpw");
   expect_failure(command({"--target-bpw", "4", "--max-memory", "1K"}), 2, "not with a target");
   expect_failure({"quantize", model(), "-o", "out"}, 2, "--spec");
+  expect_failure({"quantize", model(), "-o", "out", "--spec", "int4", "--candidates", "kept"}, 2,
+                 "with a target");
   expect_failure(command({}), 2, "int2");  // a list without a target
 }
 

@@ -1,4 +1,4 @@
-"""Decodes a checkpoint from docs/formats.md and the methods' section comments alone, and compares.
+"""Decodes a checkpoint from docs/format.md and the methods' section comments alone, and compares.
 
 usage: decode_checkpoint.py CHECKPOINT PLAIN   (PLAIN: squish dequantize CHECKPOINT -o PLAIN --type f32)
 Knows every method (but the trellis's codes 3inst and hyb; rotations where rows and columns have 2^k or

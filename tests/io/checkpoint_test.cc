@@ -127,7 +127,7 @@ TEST_F(Checkpoint, WithoutItsManifestItIsRefused) {
 
 TEST_F(Checkpoint, ManifestsThatLieAreRefused) {
   EXPECT_EQ(error_with([](json&) {}), "no error");
-  EXPECT_THAT(error_with([](json& m) { m["format_version"] = 1; }), HasSubstr("format version 1"));
+  EXPECT_THAT(error_with([](json& m) { m["format_version"] = 2; }), HasSubstr("format version 2"));
   EXPECT_THAT(error_with([](json& m) { m["format"] = "other"; }), HasSubstr("not a squish"));
   EXPECT_THAT(error_with([](json& m) { m.erase("job"); }), HasSubstr("job"));
   EXPECT_THAT(error_with([](json& m) { m["job"]["seed"] = -1; }), HasSubstr("seed"));
