@@ -1,8 +1,10 @@
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <iostream>
 #include <new>
 
@@ -11,6 +13,7 @@
 #include "squish/base/text.h"
 #include "squish/base/version.h"
 #include "squish/evaluate/host.h"
+#include "squish/linalg/gemm.h"
 
 namespace squish::apps {
 namespace {
@@ -35,6 +38,17 @@ int finish(int code) {
   std::cout.flush();
   if (std::fflush(stdout) == 0 && !std::ferror(stdout) && std::cout) return code;
   return complain(kFailed, "standard output cannot be written");
+}
+
+/// OpenBLAS settles its kernel when it is loaded. Where it took one that is slower by ten than what
+/// the CPU could run, the program begins again with the right one named.
+void choose_blas_kernel(char** argv) {
+  constexpr const char* kVariable = "OPENBLAS_CORETYPE";
+  if (std::getenv(kVariable) != nullptr) return;
+  const std::string better =
+      linalg::better_blas_kernel(linalg::blas_kernel(), available_isas().back());
+  if (better.empty() || ::setenv(kVariable, better.c_str(), 1) != 0) return;
+  ::execv("/proc/self/exe", argv);  // should that fail, products are slow, no more
 }
 
 int run(int argc, char** argv) {
@@ -80,4 +94,7 @@ int run(int argc, char** argv) {
 }  // namespace
 }  // namespace squish::apps
 
-int main(int argc, char** argv) { return squish::apps::run(argc, argv); }
+int main(int argc, char** argv) {
+  squish::apps::choose_blas_kernel(argv);
+  return squish::apps::run(argc, argv);
+}

@@ -70,4 +70,14 @@ void gemm_nt(ConstMatrixView a, ConstMatrixView b, MatrixView c, ThreadPool& poo
 
 std::string blas_description() { return openblas_get_config(); }
 
+std::string blas_kernel() { return openblas_get_corename(); }
+
+std::string better_blas_kernel(std::string_view chosen, Isa best_of_cpu) {
+  for (const std::string_view modern :
+       {"Haswell", "Zen", "SkylakeX", "Cooperlake", "SapphireRapids"}) {
+    if (chosen == modern) return "";
+  }
+  return best_of_cpu >= Isa::avx512 ? "SkylakeX" : best_of_cpu == Isa::avx2 ? "Haswell" : "";
+}
+
 }  // namespace squish::linalg

@@ -1,6 +1,8 @@
 #pragma once
 #include <string>
+#include <string_view>
 
+#include "squish/base/isa.h"
 #include "squish/base/matrix.h"
 #include "squish/base/threads.h"
 
@@ -24,5 +26,11 @@ void gemm_nt(ConstMatrixView a, ConstMatrixView b, MatrixView c, ThreadPool& poo
 
 /// The BLAS library's own description, its kernel included: what sums are rounded by.
 std::string blas_description();
+
+/// The kernel that OpenBLAS is using now.
+std::string blas_kernel();
+/// A CPU that OpenBLAS does not know gets `chosen`, its oldest kernel: what to set its environment
+/// variable OPENBLAS_CORETYPE to instead, before it is loaded; empty where that is no better.
+std::string better_blas_kernel(std::string_view chosen, Isa best_of_cpu);
 
 }  // namespace squish::linalg

@@ -94,5 +94,13 @@ TEST(Gemm, EmptyProductsAreZeroOrNothing) {
   EXPECT_EQ(c(1, 1), 0);
 }
 
+TEST(Blas, AKernelFromBeforeTheCpuIsReplacedAndNoOther) {
+  EXPECT_EQ(better_blas_kernel("Prescott", Isa::avx512vbmi), "SkylakeX");
+  EXPECT_EQ(better_blas_kernel("Prescott", Isa::avx2), "Haswell");
+  EXPECT_EQ(better_blas_kernel("Prescott", Isa::scalar), "");
+  EXPECT_EQ(better_blas_kernel("Zen", Isa::avx512), "");
+  EXPECT_EQ(better_blas_kernel(blas_kernel(), Isa::scalar), "");
+}
+
 }  // namespace
 }  // namespace squish::linalg
