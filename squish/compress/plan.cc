@@ -68,11 +68,14 @@ Plan make_plan(const io::ModelFiles& files, const quant::Spec& spec,
   };
   const auto add = [&](const std::string& name, const std::optional<quant::Spec>& chosen,
                        bool linear_layer) {
+    const io::Tensor& tensor = files.table.at(name);
+    if (tensor.elements() == 0) {
+      fail("{}: tensor '{}' is empty, expected at least one weight", files.path.string(), name);
+    }
     if (!chosen) {
       plan.kept.push_back(name);
       return;
     }
-    const io::Tensor& tensor = files.table.at(name);
     const quant::Method& method = quant::find_method(chosen->method());
     plan.compressed.push_back({name, *chosen, tensor.rows(), tensor.cols(),
                                method.nominal_bpw(*chosen, tensor.rows(), tensor.cols()), by_rule,

@@ -382,21 +382,39 @@ TEST_F(Quantize, WithACalibrationErrorsCountByTheInputs) {
   EXPECT_FALSE(std::filesystem::exists(directory() / "new"));
 }
 
-TEST_F(Quantize, AScriptThatKnowsTheFormatAloneDecodesTheSame) {
-  if (std::system("python3 -c '' > /dev/null 2>&1") != 0) GTEST_SKIP() << "needs python3";
-  for (const std::string spec :
-       {"int2:g=7", "int3:sym=0,g=16,scale=f16", "int4:g=0", "int5", "int8:sym=0",
-        "vptq:v=5,k=8,r=4", "vptq:v=8,k=16,r=1", "aqlm:m=3,b=3,g=5", "quip:bits=2", "quip:bits=3",
-        "quip:bits=4", "quip:form=gain", "trellis:code=fast", "trellis:bits=3,code=fast",
-        "trellis:bits=3.5,code=fast", "trellis:bits=5.5,code=fast", "trellis:bits=1",
-        "trellis:bits=4,code=1mad", "trellis:bits=2,code=fast,form=tiles"}) {
+TEST_F(Quantize, AReaderWrittenFromTheFormatAloneDecodesTheSame) {
+  for (const std::string spec : {"int2:g=7",
+                                 "int3:sym=0,g=16,scale=f16",
+                                 "int4:g=0",
+                                 "int5",
+                                 "int8:sym=0",
+                                 "vptq:v=5,k=8,r=4",
+                                 "vptq:v=8,k=16,r=1",
+                                 "aqlm:m=3,b=3,g=5",
+                                 "quip:bits=2",
+                                 "quip:bits=3",
+                                 "quip:bits=4",
+                                 "quip:form=gain",
+                                 "trellis:code=fast",
+                                 "trellis:bits=3,code=fast",
+                                 "trellis:bits=3.5,code=fast",
+                                 "trellis:bits=5.5,code=fast",
+                                 "trellis:bits=1",
+                                 "trellis:bits=4",
+                                 "trellis:bits=8,code=fast",
+                                 "trellis:bits=4,code=1mad",
+                                 "trellis:bits=3,code=3inst",
+                                 "trellis:bits=1.5,code=hyb",
+                                 "trellis:bits=2,code=fast,form=tiles",
+                                 "trellis:bits=2,code=hyb,form=tiles"}) {
     std::filesystem::remove_all(out());
     std::filesystem::remove_all(directory() / "plain");
     ASSERT_EQ(squish({"quantize", model(), "-o", "out", "--spec", spec}).code, 0) << spec;
     ASSERT_EQ(squish({"dequantize", "out", "-o", "plain", "--type", "f32"}).code, 0) << spec;
-    const std::string command = "python3 " SQUISH_TEST_DATA "/../golden/decode_checkpoint.py " +
-                                out().string() + " " + (directory() / "plain").string() + " > " +
-                                (directory() / "said").string() + " 2>&1";
+    const std::string command = SQUISH_PYTHON " " SQUISH_TEST_DATA
+                                              "/../../scripts/squish_reader.py " +
+                                out().string() + " --compare " + (directory() / "plain").string() +
+                                " > " + (directory() / "said").string() + " 2>&1";
     const int code = std::system(command.c_str());
     EXPECT_EQ(code, 0) << spec << "\n" << read_file(directory() / "said");
   }

@@ -25,5 +25,20 @@ TEST(TableRules, NameEmbeddingAndHeadOfAModelThatHasBoth) {
   EXPECT_THROW(table_rules(config, 4, 8), UsageError);
 }
 
+TEST(MakePlan, RefusesATensorWithoutWeightsBeforeAnythingIsDone) {
+  io::ModelFiles files;
+  files.path = "model";
+  io::Tensor empty;
+  empty.name = "empty.bias";
+  empty.shape = {0};
+  files.table.tensors[empty.name] = empty;
+  try {
+    make_plan(files, quant::Spec::parse("int4"), {});
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), testing::HasSubstr("model: tensor 'empty.bias' is empty"));
+  }
+}
+
 }  // namespace
 }  // namespace squish::compress
