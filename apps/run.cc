@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <map>
 #include <memory>
 
 #include "apps/commands.h"
@@ -23,6 +24,7 @@ struct Options {
   std::string model, prompt;
   std::size_t tokens = 256, ctx = 0;
   model::SamplerOptions sampler;
+  kernels::Element kv = kernels::Element::f16;
   bool chat = false;
 };
 
@@ -83,7 +85,7 @@ void run(const Options& options) {
   ThreadPool pool(options.machine.threads);
   const model::Transformer model =
       model::load_transformer(files, model::load_shared(files, pool), pool);
-  model::KvCache cache(files.config, prompt.size() + tokens);
+  model::KvCache cache(files.config, prompt.size() + tokens, options.kv);
   model::Sampler sampler(options.sampler);
   Matrix logits(1, files.config.vocab);
   Stream stream(tokenizer);
@@ -147,6 +149,13 @@ void add_run(CLI::App& app) {
   command->add_option("--seed", options->sampler.seed, "Seed of the sampling")
       ->check(not_negative)
       ->capture_default_str();
+  command
+      ->add_option(
+          "--kv", options->kv,
+          "What keys and values of past tokens are kept as: f16, or f32, of twice the size")
+      ->transform(CLI::CheckedTransformer(std::map<std::string, kernels::Element>{
+          {"f16", kernels::Element::f16}, {"f32", kernels::Element::f32}}))
+      ->default_str("f16");
   command->add_option("--ctx", options->ctx, "Tokens of context; 0: as many as the model takes")
       ->check(not_negative)
       ->capture_default_str();

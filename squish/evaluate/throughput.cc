@@ -63,7 +63,7 @@ Throughput measure_throughput(const model::Transformer& model, std::size_t token
     if (layer.q->kernel() != nullptr) result.fused = true;
   }
   {
-    model::KvCache cache(model.config, prefill.size());
+    model::KvCache cache(model.config, prefill.size(), kernels::Element::f16);
     Matrix logits(1, vocab);
     result.prefill_tps = repeat(3, [&] {
       cache.clear();
@@ -74,7 +74,7 @@ Throughput measure_throughput(const model::Transformer& model, std::size_t token
       return rate(prefill.size(), start);
     });
   }
-  model::KvCache cache(model.config, prompt.size() + tokens);
+  model::KvCache cache(model.config, prompt.size() + tokens, kernels::Element::f16);
   Matrix logits(1, vocab);
   double cache_bytes = 0;
   result.tps = repeat(6, [&] {

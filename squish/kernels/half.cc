@@ -10,6 +10,10 @@ namespace squish::kernels {
 
 SQUISH_DECLARE_TABLES(HalfOps, kHalfOps);
 
+const HalfOps& half_ops() {
+  return choose(scalar::kHalfOps, avx2::kHalfOps, avx512::kHalfOps, avx512vbmi::kHalfOps);
+}
+
 namespace {
 
 class HalfKernel : public Kernel {
@@ -37,12 +41,11 @@ class HalfKernel : public Kernel {
 std::unique_ptr<const Kernel> half_kernel(std::shared_ptr<const void> owner,
                                           std::span<const std::byte> values, std::size_t rows,
                                           std::size_t cols, Element element) {
-  const std::size_t bytes = element == Element::f32 ? 4 : 2;
+  const std::size_t bytes = element_bytes(element);
   if (values.size() != rows * cols * bytes) {
     fail("a matrix of {} x {} values of {} bytes has {} bytes", rows, cols, bytes, values.size());
   }
-  const HalfOps& ops =
-      choose(scalar::kHalfOps, avx2::kHalfOps, avx512::kHalfOps, avx512vbmi::kHalfOps);
+  const HalfOps& ops = half_ops();
   return std::make_unique<HalfKernel>(std::move(owner), values.data(), rows, cols,
                                       element == Element::f32   ? ops.f32
                                       : element == Element::f16 ? ops.f16

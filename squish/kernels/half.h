@@ -9,6 +9,7 @@
 namespace squish::kernels {
 
 enum class Element { f32, f16, bf16 };
+constexpr std::size_t element_bytes(Element element) { return element == Element::f32 ? 4 : 2; }
 
 /// Of a rows x cols matrix stored row by row in `values`, little-endian and aligned to nothing,
 /// which stay where they are as long as `owner` lives. Error if their number is another.

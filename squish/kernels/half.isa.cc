@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "squish/base/half.h"
 #include "squish/kernels/row_sums.isa.h"
 
 #if defined(SQUISH_ISA_avx2) || defined(SQUISH_ISA_avx512)
@@ -93,9 +94,59 @@ void multiply(const std::byte* values, std::size_t cols, const float* x, std::si
   }
 }
 
+template <class Element>
+void combine(const std::byte* values, std::size_t rows, std::size_t cols, const float* weights,
+             float* y) {
+  constexpr std::size_t kAcross = 4;
+  const std::size_t row_bytes = cols * Element::kBytes;
+  std::size_t j = 0;
+  for (; j + kAcross * kLanes <= cols; j += kAcross * kLanes) {
+    Floats sums[kAcross] = {};
+    const std::byte* p = values + j * Element::kBytes;
+    for (std::size_t i = 0; i < rows; ++i, p += row_bytes) {
+      for (std::size_t a = 0; a < kAcross; ++a) {
+        sums[a] += Element::values(p + a * kLanes * Element::kBytes) * weights[i];
+      }
+    }
+    __builtin_memcpy(y + j, sums, sizeof(sums));
+  }
+  for (; j < cols; j += kLanes) {
+    const std::size_t n = squish::SQUISH_ISA_NAMESPACE::smaller(cols - j, kLanes);
+    Floats sum = {};
+    for (std::size_t i = 0; i < rows; ++i) {
+      std::byte rest[sizeof(Floats)] = {};
+      __builtin_memcpy(rest, values + i * row_bytes + j * Element::kBytes, n * Element::kBytes);
+      sum += Element::values(rest) * weights[i];
+    }
+    __builtin_memcpy(y + j, &sum, n * sizeof(float));
+  }
+}
+
+void narrow(const float* x, std::size_t n, std::uint16_t* f16) {
+  std::size_t i = 0;
+#if defined(SQUISH_ISA_avx2) || defined(SQUISH_ISA_avx512)
+  for (; i + 8 <= n; i += 8) {
+    const __m128i halves = _mm256_cvtps_ph(_mm256_loadu_ps(x + i), _MM_FROUND_TO_NEAREST_INT);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(f16 + i), halves);
+  }
+#endif
+  for (; i < n; ++i) f16[i] = to_f16(x[i]);
+}
+
+void widen(const std::uint16_t* f16, std::size_t n, float* x) {
+  const auto* const p = reinterpret_cast<const std::byte*>(f16);
+  std::size_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    const Floats values = F16::values(p + 2 * i);
+    __builtin_memcpy(x + i, &values, sizeof(values));
+  }
+  for (; i < n; ++i) x[i] = from_f16(f16[i]);
+}
+
 }  // namespace
 
 extern const HalfOps kHalfOps;
-const HalfOps kHalfOps = {multiply<F32>, multiply<F16>, multiply<Bf16>};
+const HalfOps kHalfOps = {multiply<F32>, multiply<F16>, multiply<Bf16>, combine<F32>,
+                          combine<F16>,  narrow,        widen};
 
 }  // namespace squish::kernels::SQUISH_ISA_NAMESPACE

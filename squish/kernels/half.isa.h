@@ -1,9 +1,11 @@
 #pragma once
 #include <cstddef>
+#include <cstdint>
 
 #include "squish/kernels/constants.h"
 
-/// Products with matrices of floats and half floats, one table of loops per instruction set.
+/// Products with matrices of floats and half floats, one table of loops per instruction set;
+/// halves are rounded to nearest.
 namespace squish::kernels {
 
 struct HalfOps {
@@ -12,6 +14,16 @@ struct HalfOps {
   typedef void (*Multiply)(const std::byte* values, std::size_t cols, const float* x,
                            std::size_t begin, std::size_t end, float* y);
   Multiply f32, f16, bf16;
+
+  /// y[0 .. cols) = the sum of the rows of `values`, each times its weight.
+  typedef void (*Combine)(const std::byte* values, std::size_t rows, std::size_t cols,
+                          const float* weights, float* y);
+  Combine combine_f32, combine_f16;
+
+  void (*narrow)(const float* x, std::size_t n, std::uint16_t* f16);
+  void (*widen)(const std::uint16_t* f16, std::size_t n, float* x);
 };
+
+const HalfOps& half_ops();
 
 }  // namespace squish::kernels

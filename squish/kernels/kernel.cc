@@ -5,11 +5,13 @@
 #include <cmath>
 #include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "squish/base/isa.h"
 #include "squish/kernels/input.isa.h"
 #include "squish/kernels/methods.h"
+#include "squish/linalg/gemm.h"
 #include "squish/quant/incoherence.h"
 
 namespace squish::kernels {
@@ -18,6 +20,9 @@ SQUISH_DECLARE_TABLES(InputOps, kInputOps);
 
 namespace {
 
+/// Rows that are decoded together for several tokens: a few hundred KiB, and a multiple of every
+/// row_step().
+constexpr std::size_t kPanelRows = 144;
 constexpr std::size_t kRunsPerThread = 2, kLeastRunWeights = 16 * 1024;
 constexpr float kLeast = 1e-30f;  // magnitude that is told from 0
 
@@ -33,6 +38,23 @@ struct Scratch {
   std::vector<Bytes> tables;
   std::vector<Run> runs;
 };
+
+template <class Body>
+void for_tokens(std::size_t tokens, ThreadPool& pool, const Body& body) {
+  parallel_for(pool, tokens, 16, [&](std::size_t begin, std::size_t end) {
+    for (std::size_t t = begin; t < end; ++t) body(t);
+  });
+}
+
+/// Rows of x as a form without rounding has them.
+void rotate(const InputForm& form, ConstMatrixView x, AlignedVector<float>& out, ThreadPool& pool) {
+  out.resize(std::max(out.size(), x.rows * x.cols));
+  for_tokens(x.rows, pool, [&](std::size_t t) {
+    const std::span<float> row(out.data() + t * x.cols, x.cols);
+    std::ranges::copy(x.row(t), row.data());
+    if (form.rotation != nullptr) form.rotation->hadamard.rotate(row, form.rotation->factors);
+  });
+}
 
 }  // namespace
 
@@ -121,7 +143,58 @@ void multiply(std::span<const Product> products, std::span<const float> x, Threa
     run.product->kernel->multiply(scratch.inputs[run.input], scratch.tables[run.tables], run.begin,
                                   run.end, run.product->y.data());
   });
-  pool.run(products.size(), [&](std::size_t p) { products[p].kernel->finish(products[p].y); });
+  pool.run(products.size(), [&](std::size_t p) {
+    const Rotation* const output = products[p].kernel->output();
+    if (output != nullptr) output->hadamard.unrotate(products[p].y, output->factors);
+  });
+}
+
+void multiply(std::span<const Products> products, ConstMatrixView x, ThreadPool& pool) {
+  struct Rotated {
+    const InputForm* form;
+    AlignedVector<float> x;
+  };
+  struct Panel {
+    const Products* product;
+    std::size_t input, begin, end;
+  };
+  thread_local std::vector<Rotated> kept;
+  std::vector<Rotated>& inputs = kept;  // the caller's, in all threads
+  std::vector<Panel> panels;
+  std::size_t used = 0;
+  for (const Products& product : products) {
+    const Kernel& kernel = *product.kernel;
+    assert(kernel.decodes() && product.y.cols == kernel.rows() && product.y.rows == x.rows);
+    std::size_t at = 0;
+    while (at < used && !(*inputs[at].form == kernel.form())) ++at;
+    if (at == used) {
+      if (inputs.size() == used) inputs.emplace_back();
+      inputs[used].form = &kernel.form();
+      rotate(kernel.form(), x, inputs[used].x, pool);
+      ++used;
+    }
+    for (std::size_t begin = 0; begin < kernel.rows(); begin += kPanelRows) {
+      panels.push_back({&product, at, begin, std::min(kernel.rows(), begin + kPanelRows)});
+    }
+  }
+  pool.run(panels.size(), [&](std::size_t i) {
+    const Panel& panel = panels[i];
+    thread_local AlignedVector<float> rows;
+    const std::size_t n = panel.end - panel.begin;
+    rows.resize(std::max(rows.size(), n * x.cols));
+    panel.product->kernel->decode(panel.begin, panel.end, rows.data());
+    const MatrixView& y = panel.product->y;
+    linalg::gemm_nt(ConstMatrixView(inputs[panel.input].x.data(), x.rows, x.cols),
+                    ConstMatrixView(rows.data(), n, x.cols),
+                    MatrixView(y.data + panel.begin, y.rows, n, y.stride));
+  });
+  for (const Products& product : products) {
+    const Rotation* const output = product.kernel->output();
+    if (output == nullptr) continue;
+    for_tokens(x.rows, pool, [&](std::size_t t) {
+      output->hadamard.unrotate(product.y.row(t), output->factors);
+    });
+  }
 }
 
 }  // namespace squish::kernels

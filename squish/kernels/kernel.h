@@ -3,18 +3,20 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "squish/base/buffer.h"
+#include "squish/base/matrix.h"
 #include "squish/base/threads.h"
 #include "squish/kernels/constants.h"
 #include "squish/linalg/hadamard.h"
 #include "squish/quant/quantizer.h"
 
-/// y = What x for one token, straight from a method's stored bytes: What is never formed. Where a
+/// y = What x, straight from a method's stored bytes: What is never formed. Of one token: where a
 /// codebook is of small integers, products are too: the input is rounded first, once for all
 /// matrices that share it, to 8 bits and what they leave to 8 more. A format so coarse that nothing
-/// is lost by it has the first 8 alone.
+/// is lost by it has the first 8 alone. Of several: decoded rows by floats.
 namespace squish::kernels {
 
 /// A random Hadamard transform of vectors (squish/quant/incoherence.h), ready for use.
@@ -56,12 +58,19 @@ void make_input(const InputForm& form, std::span<const float> x, Input& out);
 /// A matrix as a kernel wants it: what it needs besides the stored bytes is made once.
 class Kernel {
  public:
-  Kernel(std::size_t rows, InputForm form, std::size_t row_step, bool fine = false)
-      : rows_(rows), form_(form), row_step_(row_step), fine_(fine) {}
+  Kernel(std::size_t rows, InputForm form, std::size_t row_step, bool fine = false,
+         std::shared_ptr<const Rotation> output = nullptr)
+      : rows_(rows),
+        form_(std::move(form)),
+        row_step_(row_step),
+        fine_(fine),
+        output_(std::move(output)) {}
   virtual ~Kernel() = default;
 
   std::size_t rows() const { return rows_; }
   const InputForm& form() const { return form_; }
+  /// What y is to be rotated back by when all rows are there; null: nothing.
+  const Rotation* output() const { return output_.get(); }
   /// Rows that are worked out together: multiply() is asked for runs that begin at multiples.
   std::size_t row_step() const { return row_step_; }
   /// Whether it multiplies by Input.rest too.
@@ -76,14 +85,19 @@ class Kernel {
   /// arithmetic is of integers, and for any cut into runs.
   virtual void multiply(const Input& x, const Bytes& tables, std::size_t begin, std::size_t end,
                         float* y) const = 0;
-  /// What remains to be done to y when all rows are there.
-  virtual void finish(std::span<float> /*y*/) const {}
+
+  /// Whether it has decode().
+  virtual bool decodes() const { return false; }
+  /// Rows [begin, end) of the matrix between the two rotations, one after the other, as floats;
+  /// begin is a multiple of row_step().
+  virtual void decode(std::size_t /*begin*/, std::size_t /*end*/, float* /*rows*/) const {}
 
  private:
   std::size_t rows_;
   InputForm form_;
   std::size_t row_step_;
   bool fine_;
+  std::shared_ptr<const Rotation> output_;
 };
 
 /// Null where the matrix's spec has no kernel. Error if its sections do not fit the spec. The
@@ -98,5 +112,13 @@ struct Product {
 
 /// All products, sharing what they can. The results do not depend on the number of threads.
 void multiply(std::span<const Product> products, std::span<const float> x, ThreadPool& pool);
+
+/// The same for several tokens, a row of x and y each, by kernels that have decode(): a few rows
+/// at a time are decoded into cache and multiplied by all tokens, whose inputs are not rounded.
+struct Products {
+  const Kernel* kernel;
+  MatrixView y;
+};
+void multiply(std::span<const Products> products, ConstMatrixView x, ThreadPool& pool);
 
 }  // namespace squish::kernels

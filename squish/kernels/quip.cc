@@ -1,5 +1,6 @@
 // Products with matrices of QuIP# (squish/quant/quip.cc). Its codebooks are small integers in
 // quarters or halves, so sums are exact; one part for each section of codes.
+#include <algorithm>
 #include <cstring>
 #include <numeric>
 #include <utility>
@@ -91,15 +92,22 @@ const E81bLookup& e81b_lookup() {
   return table;
 }
 
+/// values += unit * (bytes - offset).
+void add_bytes(std::uint64_t bytes, int offset, float unit, float* values) {
+  std::uint8_t each[8];
+  std::memcpy(each, &bytes, sizeof(each));
+  for (std::size_t k = 0; k < 8; ++k) values[k] += unit * static_cast<float>(each[k] - offset);
+}
+
 class QuipKernel : public Kernel {
  public:
   QuipKernel(std::shared_ptr<const quant::Packed> packed, const quant::StoredRotation& stored)
       : Kernel(packed->rows,
                {packed->cols, std::make_shared<const Rotation>(stored.signs_in, packed->cols)}, 8,
-               packed->spec.integer("bits") > kCoarseBits),
+               packed->spec.integer("bits") > kCoarseBits,
+               std::make_shared<const Rotation>(stored.signs_out, packed->rows, stored.scale)),
         packed_(std::move(packed)),
         layout_(packed_->spec, packed_->rows, packed_->cols),
-        output_(stored.signs_out, packed_->rows, stored.scale),
         ops_(choose(scalar::kQuipOps, avx2::kQuipOps, avx512::kQuipOps, avx512vbmi::kQuipOps)),
         main_(part("codes", layout_.code_bytes())) {
     if (layout_.bits > 2) residual_ = part(layout_.second_name(), layout_.second_bytes());
@@ -150,7 +158,28 @@ class QuipKernel : public Kernel {
     add(unit / 2, E81bLookup::kOffset);
   }
 
-  void finish(std::span<float> y) const override { output_.hadamard.unrotate(y, output_.factors); }
+  bool decodes() const override { return true; }
+  void decode(std::size_t begin, std::size_t end, float* rows) const override {
+    const E8pLookup& e8p = e8p_lookup();
+    const E81bLookup& e81b = e81b_lookup();
+    const float unit = 1 / quant::e8p_magnification(layout_.bits);
+    const auto e8p_bytes = [&](const QuipPart& part, std::size_t v) {
+      return e8p.rows[part.codes[2 * v + 1]] ^ e8p.signs[part.codes[2 * v]];
+    };
+    for (std::size_t i = begin; i < end; ++i, rows += layout_.cols) {
+      for (std::size_t v = 0; v < layout_.row_vectors; ++v) {
+        const std::size_t at = i * layout_.row_vectors + v;
+        float values[8] = {};
+        add_bytes(e8p_bytes(main_, at), E8pLookup::kOffset, 0.25f, values);
+        if (layout_.bits == 4) {
+          add_bytes(e8p_bytes(residual_, at), E8pLookup::kOffset, unit / 4, values);
+        } else if (layout_.bits == 3) {
+          add_bytes(e81b.points[residual_.codes[at]], E81bLookup::kOffset, unit / 2, values);
+        }
+        std::copy_n(values, std::min<std::size_t>(8, layout_.cols - 8 * v), rows + 8 * v);
+      }
+    }
+  }
 
  private:
   QuipPart part(const char* section, std::size_t bytes) const {
@@ -164,7 +193,6 @@ class QuipKernel : public Kernel {
 
   std::shared_ptr<const quant::Packed> packed_;
   quant::QuipLayout layout_;
-  Rotation output_;
   const QuipOps& ops_;
   QuipPart main_, residual_{};
 };

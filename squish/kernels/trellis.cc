@@ -55,10 +55,10 @@ class TrellisKernel : public Kernel {
   TrellisKernel(std::shared_ptr<const quant::Packed> packed, const quant::StoredRotation& stored)
       : Kernel(packed->rows,
                {packed->cols, std::make_shared<const Rotation>(stored.signs_in, packed->cols)},
-               TrellisLayout::kGroup, packed->spec.real("bits") > kCoarseBits),
+               TrellisLayout::kGroup, packed->spec.real("bits") > kCoarseBits,
+               std::make_shared<const Rotation>(stored.signs_out, packed->rows, stored.scale)),
         packed_(std::move(packed)),
         layout_(packed_->spec, packed_->rows, packed_->cols),
-        output_(stored.signs_out, packed_->rows, stored.scale),
         ops_(choose(scalar::kTrellisOps, avx2::kTrellisOps, avx512::kTrellisOps,
                     avx512vbmi::kTrellisOps)) {
     const auto* const codes = reinterpret_cast<const std::uint8_t*>(
@@ -120,7 +120,26 @@ class TrellisKernel : public Kernel {
     }
   }
 
-  void finish(std::span<float> y) const override { output_.hadamard.unrotate(y, output_.factors); }
+  bool decodes() const override { return true; }
+  void decode(std::size_t begin, std::size_t end, float* rows) const override {
+    const std::size_t stride = layout_.cols, first = begin / TrellisLayout::kGroup;
+    const std::size_t whole = end / TrellisLayout::kGroup;  // the last group may be cut
+    AlignedVector<float> last(whole * TrellisLayout::kGroup < end ? stride * TrellisLayout::kGroup
+                                                                  : 0);
+    for (std::size_t p = 0; p < parts_.size(); ++p) {
+      const Part& part = parts_[p];
+      TrellisPart columns = part.columns;
+      columns.tables = &part.tables;
+      const bool add = p > 0 && parts_[p - 1].first_col == part.first_col;  // a second code
+      const auto& decode = ops_.decode[part.bits - 1];
+      decode(columns, after_.data(), first, whole, part.factor, add, rows + part.first_col, stride);
+      if (last.empty()) continue;
+      decode(columns, after_.data(), whole, whole + 1, part.factor, add,
+             last.data() + part.first_col, stride);
+    }
+    const std::size_t done = whole * TrellisLayout::kGroup;
+    std::copy_n(last.data(), (end - done) * stride, rows + (done - begin) * stride);
+  }
 
  private:
   struct Part {
@@ -133,7 +152,6 @@ class TrellisKernel : public Kernel {
 
   std::shared_ptr<const quant::Packed> packed_;
   TrellisLayout layout_;
-  Rotation output_;
   const TrellisOps& ops_;
   std::vector<std::uint32_t> after_;
   std::vector<Part> parts_;

@@ -31,28 +31,48 @@ std::int32_t value(const TrellisTables& t, std::uint32_t window) {
   return t.sums[h] - 128 + (t.third ? t.tables[2][window >> 4 & 15] : 0);
 }
 
+/// take(r, j, value) for row r and column j of a group.
+template <int Bits, class Take>
+void for_values(const TrellisPart& part, const std::uint32_t* after, std::size_t group,
+                const Take& take) {
+  for (std::size_t first = 0; first < part.cols; first += kBlock) {
+    const std::size_t width = part.cols - first < kBlock ? part.cols - first : kBlock;
+    const Sources<Bits> from(part, after, group, width);
+    const std::size_t at = first / kBlock * part.block_bytes;
+    for (std::size_t j = 0; j < width; ++j) {
+      std::uint64_t window = 0;
+      for (std::size_t b = 0; b < Bits + 2; ++b) {
+        window |= std::uint64_t{from.bytes[b][at + j]} << (8 * b);
+      }
+      for (std::size_t r = 0; r < 8; ++r) {
+        take(r, first + j, value(*part.tables, static_cast<std::uint32_t>(window >> (Bits * r))));
+      }
+    }
+  }
+}
+
 template <int Bits>
 void multiply(const TrellisPart& part, const std::uint32_t* after, std::size_t begin,
               std::size_t end, std::int32_t* sums, std::int32_t* rests) {
   for (std::size_t g = begin; g < end; ++g) {
-    for (std::size_t r = 0; r < 8; ++r) sums[8 * g + r] = rests[8 * g + r] = 0;
-    for (std::size_t first = 0; first < part.cols; first += kBlock) {
-      const std::size_t width = part.cols - first < kBlock ? part.cols - first : kBlock;
-      const Sources<Bits> from(part, after, g, width);
-      const std::size_t at = first / kBlock * part.block_bytes;
-      for (std::size_t j = 0; j < width; ++j) {
-        std::uint64_t window = 0;
-        for (std::size_t b = 0; b < Bits + 2; ++b) {
-          window |= std::uint64_t{from.bytes[b][at + j]} << (8 * b);
-        }
-        for (std::size_t r = 0; r < 8; ++r) {
-          const std::int32_t weight =
-              value(*part.tables, static_cast<std::uint32_t>(window >> (Bits * r)));
-          sums[8 * g + r] += weight * part.x[first + j];
-          if (part.rest != nullptr) rests[8 * g + r] += weight * part.rest[first + j];
-        }
-      }
-    }
+    std::int32_t* const sum = sums + 8 * g;
+    std::int32_t* const rest = rests + 8 * g;
+    for (std::size_t r = 0; r < 8; ++r) sum[r] = rest[r] = 0;
+    for_values<Bits>(part, after, g, [&](std::size_t r, std::size_t j, std::int32_t weight) {
+      sum[r] += weight * part.x[j];
+      if (part.rest != nullptr) rest[r] += weight * part.rest[j];
+    });
+  }
+}
+
+template <int Bits>
+void decode(const TrellisPart& part, const std::uint32_t* after, std::size_t begin, std::size_t end,
+            float factor, bool add, float* rows, std::size_t stride) {
+  for (std::size_t g = begin; g < end; ++g, rows += 8 * stride) {
+    for_values<Bits>(part, after, g, [&](std::size_t r, std::size_t j, std::int32_t weight) {
+      float& to = rows[r * stride + j];
+      to = factor * static_cast<float>(weight) + (add ? to : 0);
+    });
   }
 }
 
@@ -214,40 +234,49 @@ __attribute__((always_inline)) inline void add_rows(const Decoder<Bits, Third>& 
   if constexpr (R < 7) add_rows<Bits, Third, Rest, R + 1>(decoder, v, x, rest, sums);
 }
 
+/// take(v, col) for all vectors of columns of a group, v being their bytes; beyond the last column
+/// these are 0.
+template <int Bits, class Take>
+__attribute__((always_inline)) inline void for_vectors(const TrellisPart& part,
+                                                       const std::uint32_t* after,
+                                                       std::size_t group, const Take& take) {
+  const std::size_t whole = part.cols / kBlock, rest = part.cols % kBlock;
+  const Sources<Bits> from(part, after, group, kBlock);
+  for (std::size_t block = 0; block < whole; ++block) {
+    for (std::size_t j = 0; j < kBlock; j += sizeof(Vector)) {
+      const std::size_t at = block * part.block_bytes + j;
+      Vector v[Bits + 2];
+      for (int b = 0; b < Bits + 2; ++b) v[b] = load(from.bytes[b] + at);
+      take(v, block * kBlock + j);
+    }
+  }
+  if (rest == 0) return;
+  const Sources<Bits> narrow(part, after, group, rest);
+  alignas(64) std::uint8_t bytes[Bits + 2][kBlock] = {};
+  for (int b = 0; b < Bits + 2; ++b) {
+    for (std::size_t j = 0; j < rest; ++j) {
+      bytes[b][j] = narrow.bytes[b][whole * part.block_bytes + j];
+    }
+  }
+  for (std::size_t j = 0; j < kBlock; j += sizeof(Vector)) {
+    Vector v[Bits + 2];
+    for (int b = 0; b < Bits + 2; ++b) v[b] = load(bytes[b] + j);
+    take(v, whole * kBlock + j);
+  }
+}
+
 template <int Bits, bool Third, bool Rest>
 void multiply_by(const TrellisPart& part, const std::uint32_t* after, std::size_t begin,
                  std::size_t end, std::int32_t* sums, std::int32_t* rests) {
   const std::int8_t* const second = Rest ? part.rest : part.x;
   const Decoder<Bits, Third> decoder(*part.tables);
-  const std::size_t whole = part.cols / kBlock, rest = part.cols % kBlock;
   for (std::size_t g = begin; g < end; ++g) {
-    const Sources<Bits> from(part, after, g, kBlock);
     Sums sum;
     for (int r = 0; r < 8; ++r) sum.of_x[r] = sum.of_rest[r] = SQUISH_BITS(setzero)();
-    for (std::size_t block = 0; block < whole; ++block) {
-      for (std::size_t j = 0; j < kBlock; j += sizeof(Vector)) {
-        const std::size_t at = block * part.block_bytes + j;
-        Vector v[Bits + 2];
-        for (int b = 0; b < Bits + 2; ++b) v[b] = load(from.bytes[b] + at);
-        const std::size_t col = block * kBlock + j;
-        add_rows<Bits, Third, Rest>(decoder, v, Factor(part.x + col), Factor(second + col), sum);
-      }
-    }
-    if (rest > 0) {
-      const Sources<Bits> narrow(part, after, g, rest);
-      alignas(64) std::uint8_t bytes[Bits + 2][kBlock] = {};
-      for (int b = 0; b < Bits + 2; ++b) {
-        for (std::size_t j = 0; j < rest; ++j) {
-          bytes[b][j] = narrow.bytes[b][whole * part.block_bytes + j];
-        }
-      }
-      for (std::size_t j = 0; j < kBlock; j += sizeof(Vector)) {
-        Vector v[Bits + 2];
-        for (int b = 0; b < Bits + 2; ++b) v[b] = load(bytes[b] + j);
-        const std::size_t col = whole * kBlock + j;
-        add_rows<Bits, Third, Rest>(decoder, v, Factor(part.x + col), Factor(second + col), sum);
-      }
-    }
+    for_vectors<Bits>(
+        part, after, g, [&](const Vector* v, std::size_t col) __attribute__((always_inline)) {
+          add_rows<Bits, Third, Rest>(decoder, v, Factor(part.x + col), Factor(second + col), sum);
+        });
     for (std::size_t r = 0; r < 8; ++r) {
       sums[8 * g + r] = total(sum.of_x[r]) - kOffset * part.sum_x;
       if constexpr (Rest) rests[8 * g + r] = total(sum.of_rest[r]) - kOffset * part.sum_rest;
@@ -264,11 +293,50 @@ void multiply(const TrellisPart& part, const std::uint32_t* after, std::size_t b
           : multiply_by<Bits, false, false>)(part, after, begin, end, sums, rests);
 }
 
+/// Of the n first columns of a vector.
+void store_values(Vector values, std::size_t n, float factor, bool add, float* to) {
+  alignas(64) std::uint8_t bytes[sizeof(Vector)];
+  __builtin_memcpy(bytes, &values, sizeof(values));
+  for (std::size_t j = 0; j < n; ++j) {
+    const int value = kOffset == 0 ? static_cast<std::int8_t>(bytes[j]) : bytes[j] - kOffset;
+    to[j] = factor * static_cast<float>(value) + (add ? to[j] : 0);
+  }
+}
+
+template <int Bits, bool Third, int R = 0>
+__attribute__((always_inline)) inline void decode_rows(const Decoder<Bits, Third>& decoder,
+                                                       const Vector* v, std::size_t n, float factor,
+                                                       bool add, float* to, std::size_t stride) {
+  store_values(decoder.template values<R>(v), n, factor, add, to + R * stride);
+  if constexpr (R < 7) decode_rows<Bits, Third, R + 1>(decoder, v, n, factor, add, to, stride);
+}
+
+template <int Bits, bool Third>
+void decode_by(const TrellisPart& part, const std::uint32_t* after, std::size_t begin,
+               std::size_t end, float factor, bool add, float* rows, std::size_t stride) {
+  const Decoder<Bits, Third> decoder(*part.tables);
+  for (std::size_t g = begin; g < end; ++g, rows += 8 * stride) {
+    for_vectors<Bits>(part, after, g, [&](const Vector* v, std::size_t col) {
+      if (col >= part.cols) return;
+      const std::size_t n = part.cols - col < sizeof(Vector) ? part.cols - col : sizeof(Vector);
+      decode_rows<Bits, Third>(decoder, v, n, factor, add, rows + col, stride);
+    });
+  }
+}
+
+template <int Bits>
+void decode(const TrellisPart& part, const std::uint32_t* after, std::size_t begin, std::size_t end,
+            float factor, bool add, float* rows, std::size_t stride) {
+  (part.tables->third ? decode_by<Bits, true> : decode_by<Bits, false>)(part, after, begin, end,
+                                                                        factor, add, rows, stride);
+}
+
 #endif
 
 }  // namespace
 
 extern const TrellisOps kTrellisOps;
-const TrellisOps kTrellisOps = {{multiply<1>, multiply<2>, multiply<3>, multiply<4>}};
+const TrellisOps kTrellisOps = {{decode<1>, decode<2>, decode<3>, decode<4>},
+                                {multiply<1>, multiply<2>, multiply<3>, multiply<4>}};
 
 }  // namespace squish::kernels::SQUISH_ISA_NAMESPACE

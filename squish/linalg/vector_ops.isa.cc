@@ -46,21 +46,6 @@ void matvec(const float* w, std::size_t rows, std::size_t cols, std::size_t stri
   for (; i < rows; ++i) y[i] = dot(w + i * stride, x, cols);
 }
 
-void vecmat(const float* a, const float* w, std::size_t rows, std::size_t cols, std::size_t stride,
-            float* y) {
-  for (std::size_t j = 0; j < cols; ++j) y[j] = 0;
-  std::size_t i = 0;
-  for (; i + 4 <= rows; i += 4) {
-    const float *w0 = w + i * stride, *w1 = w0 + stride, *w2 = w1 + stride, *w3 = w2 + stride;
-    const float a0 = a[i], a1 = a[i + 1], a2 = a[i + 2], a3 = a[i + 3];
-#pragma omp simd
-    for (std::size_t j = 0; j < cols; ++j) {
-      y[j] += (a0 * w0[j] + a1 * w1[j]) + (a2 * w2[j] + a3 * w3[j]);
-    }
-  }
-  for (; i < rows; ++i) axpy(a[i], w + i * stride, cols, y);
-}
-
 float max(const float* x, std::size_t n) {
   float largest = x[0];
 #pragma omp simd reduction(max : largest)
@@ -128,6 +113,6 @@ void rotate(float* x, const float* cos, const float* sin, std::size_t n) {
 }  // namespace
 
 extern const VectorOps kVectorOps;
-const VectorOps kVectorOps = {dot, axpy, matvec, vecmat, max, exp_sum, rms_norm, silu_mul, rotate};
+const VectorOps kVectorOps = {dot, axpy, matvec, max, exp_sum, rms_norm, silu_mul, rotate};
 
 }  // namespace squish::linalg::SQUISH_ISA_NAMESPACE

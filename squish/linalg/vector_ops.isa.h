@@ -11,9 +11,6 @@ struct VectorOps {
   /// y[i] = w[i] . x for the rows of w, which begin `stride` apart.
   void (*matvec)(const float* w, std::size_t rows, std::size_t cols, std::size_t stride,
                  const float* x, float* y);
-  /// y = sum of a[i] * w[i] over the rows of w, which begin `stride` apart.
-  void (*vecmat)(const float* a, const float* w, std::size_t rows, std::size_t cols,
-                 std::size_t stride, float* y);
   /// The largest element; n > 0.
   float (*max)(const float* x, std::size_t n);
   /// out[i] = exp(scale * x[i] - shift), within 3 ulp (no smaller than 1e-38); the sum of them,

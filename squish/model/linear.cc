@@ -30,7 +30,8 @@ void multiply(ConstMatrixView x, ConstMatrixView weights, MatrixView y, ThreadPo
 }
 
 /// Each token by itself.
-void multiply(ConstMatrixView x, const kernels::Kernel& kernel, MatrixView y, ThreadPool& pool) {
+void multiply_each(ConstMatrixView x, const kernels::Kernel& kernel, MatrixView y,
+                   ThreadPool& pool) {
   for (std::size_t t = 0; t < x.rows; ++t) {
     const kernels::Product product{&kernel, y.row(t)};
     kernels::multiply({&product, 1}, x.row(t), pool);
@@ -52,7 +53,7 @@ class DenseLinear : public Linear {
   const kernels::Kernel* kernel() const override { return kernel_.get(); }
   void apply(ConstMatrixView x, MatrixView y, ThreadPool& pool) const override {
     if (kernel_ != nullptr && x.rows <= fused_) {
-      multiply(x, *kernel_, y, pool);
+      multiply_each(x, *kernel_, y, pool);
     } else {
       multiply(x, *weights_, y, pool);
     }
@@ -73,10 +74,15 @@ class StoredLinear : public Linear {
   std::size_t cols() const override { return weights_.cols; }
   std::size_t weight_bytes() const override { return weights_.bytes; }
   const kernels::Kernel* kernel() const override { return weights_.kernel.get(); }
+  bool decodes(std::size_t tokens) const override {
+    // Beyond that, rotating the matrix back costs less than rotating all inputs and outputs.
+    return kernel() != nullptr && kernel()->decodes() && tokens > fused_ && tokens <= cols();
+  }
   void apply(ConstMatrixView x, MatrixView y, ThreadPool& pool) const override {
-    if (kernel() != nullptr && x.rows <= fused_) {
-      multiply(x, *kernel(), y, pool);
-      return;
+    if (kernel() != nullptr && x.rows <= fused_) return multiply_each(x, *kernel(), y, pool);
+    if (decodes(x.rows)) {
+      const kernels::Products product{kernel(), y};
+      return kernels::multiply({&product, 1}, x, pool);
     }
     thread_local AlignedVector<float> decoded;
     if (decoded.size() < rows() * cols()) decoded.resize(rows() * cols());
@@ -95,6 +101,12 @@ class StoredLinear : public Linear {
 void apply_all(std::span<const Linear* const> layers, ConstMatrixView x,
                std::span<const MatrixView> y, ThreadPool& pool) {
   assert(layers.size() == y.size());
+  if (std::ranges::all_of(layers, [&](const Linear* layer) { return layer->decodes(x.rows); })) {
+    std::vector<kernels::Products> products;
+    for (std::size_t i = 0; i < layers.size(); ++i) products.push_back({layers[i]->kernel(), y[i]});
+    kernels::multiply(products, x, pool);
+    return;
+  }
   const bool fused = x.rows == 1 && std::ranges::all_of(layers, [](const Linear* layer) {
                        return layer->kernel() != nullptr;
                      });

@@ -23,6 +23,8 @@ class Linear {
   virtual std::size_t weight_bytes() const = 0;
   /// What multiplies single tokens, if that is a kernel; else null.
   virtual const kernels::Kernel* kernel() const { return nullptr; }
+  /// Whether that multiplies so many tokens together.
+  virtual bool decodes(std::size_t /*tokens*/) const { return false; }
 };
 
 /// y[i] = X W[i]ᵀ for layers of the same input: of a single token kernels share what they make.
@@ -48,10 +50,10 @@ struct StoredWeights {
 StoredWeights packed_weights(std::shared_ptr<const quant::Packed> packed, bool with_kernel);
 
 /// Up to `fused` tokens at a time are multiplied straight from the stored bytes, if there is a
-/// kernel; for more, weights are decoded for every call into a buffer of the calling thread, which
-/// all such layers share and which stays as large as the largest of them: a window's product costs
-/// far more than that. (What has no kernel had better be decoded once for generation, into a
-/// dense_linear().)
+/// kernel, and more, as long as they are no more than columns, if it has decode(); else weights are
+/// decoded for every call into a buffer of the calling thread, which all such layers share and
+/// which stays as large as the largest of them: a window's product costs far more than that. (What
+/// has no kernel had better be decoded once for generation, into a dense_linear().)
 std::unique_ptr<Linear> stored_linear(StoredWeights weights, std::size_t fused = kFewTokens);
 /// The same of packed_weights().
 std::unique_ptr<Linear> packed_linear(std::shared_ptr<const quant::Packed> packed,

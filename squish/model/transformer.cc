@@ -114,20 +114,6 @@ Transformer load_transformer(const io::ModelFiles& files, const SharedWeights& s
   return build_transformer(files, shared, pool, linear, fused);
 }
 
-KvCache::KvCache(const io::ModelConfig& config, std::size_t capacity)
-    : capacity_(capacity), window_(config.sliding_window) {
-  for (std::size_t i = 0; i < config.layers; ++i) {
-    keys_.emplace_back(capacity, config.kv_heads * config.head_dim);
-    values_.emplace_back(capacity, config.kv_heads * config.head_dim);
-  }
-}
-
-std::size_t KvCache::bytes() const {
-  std::size_t per_token = 0;
-  for (const Matrix& keys : keys_) per_token += 2 * keys.cols() * sizeof(float);
-  return (window_ == 0 ? length_ : std::min(length_, window_)) * per_token;
-}
-
 /// One call of forward(): the buffers that its layers share.
 class ForwardPass {
  public:
@@ -137,18 +123,20 @@ class ForwardPass {
         cache_(cache),
         pool_(pool),
         tokens_(tokens),
-        rope_(rope_table(config_, cache.length_, tokens)),
+        rope_(rope_table(config_, cache.length(), tokens)),
         hidden_(tokens, config_.hidden),
         normed_(tokens, config_.hidden),
         queries_(tokens, config_.heads * config_.head_dim),
         attended_(tokens, config_.heads * config_.head_dim),
+        keys_(tokens, config_.kv_heads * config_.head_dim),
+        values_(tokens, config_.kv_heads * config_.head_dim),
         gate_(tokens, config_.intermediate),
         up_(tokens, config_.intermediate) {}
 
   Matrix run(std::span<const TokenId> ids) {
     const Matrix embedded = embed(model_, ids);
     run_blocks(0, model_.layers.size(), embedded);
-    cache_.length_ += tokens_;
+    cache_.advance(tokens_);
     normalise(model_.norm);
     return std::move(normed_);
   }
@@ -158,7 +146,7 @@ class ForwardPass {
     for (std::size_t t = 0; t < tokens_; ++t)
       std::ranges::copy(given.row(t), hidden_.row(t).data());
     for (std::size_t i = first; i < last; ++i) {
-      attention_block(model_.layers[i], cache_.keys_[i], cache_.values_[i]);
+      attention_block(i);
       feed_forward_block(model_.layers[i]);
     }
     return hidden_;
@@ -201,21 +189,19 @@ class ForwardPass {
     }
   }
 
-  void attention_block(const Layer& layer, Matrix& keys, Matrix& values) {
-    const std::size_t begin = cache_.length_, end = begin + tokens_;
-    const MatrixView new_keys = keys.view().row_range(begin, end);
-    const MatrixView new_values = values.view().row_range(begin, end);
+  void attention_block(std::size_t index) {
+    const Layer& layer = model_.layers[index];
     normalise(layer.input_norm);
     const Linear* const inputs[] = {layer.q.get(), layer.k.get(), layer.v.get()};
-    const MatrixView outputs[] = {queries_, new_keys, new_values};
+    const MatrixView outputs[] = {queries_, keys_, values_};
     apply_all(inputs, normed_, outputs, pool_);
     for_each_token([&](std::size_t t) {
       finish_heads(queries_.row(t), t, layer.q_bias, layer.q_norm);
-      finish_heads(new_keys.row(t), t, layer.k_bias, layer.k_norm);
-      add(layer.v_bias, new_values.row(t));
+      finish_heads(keys_.row(t), t, layer.k_bias, layer.k_norm);
+      add(layer.v_bias, values_.row(t));
     });
-    attention(config_, queries_, keys.view().row_range(0, end), values.view().row_range(0, end),
-              attended_, pool_);
+    cache_.store(index, keys_, values_, pool_);
+    attention(config_, queries_, cache_.layer(index, cache_.length() + tokens_), attended_, pool_);
     layer.o->apply(attended_, normed_, pool_);
     add_residual(layer.o_bias);
   }
@@ -240,6 +226,7 @@ class ForwardPass {
   const RopeTable rope_;
   Matrix hidden_, normed_;     // tokens x hidden
   Matrix queries_, attended_;  // tokens x (heads * head_dim)
+  Matrix keys_, values_;       // tokens x (kv_heads * head_dim)
   Matrix gate_, up_;           // tokens x intermediate
 };
 

@@ -8,6 +8,7 @@
 #include "squish/base/matrix.h"
 #include "squish/base/threads.h"
 #include "squish/io/model_files.h"
+#include "squish/model/kv_cache.h"
 #include "squish/model/linear.h"
 #include "squish/model/tokenizer.h"
 
@@ -51,22 +52,6 @@ Transformer build_transformer(
 /// stored_linear() for `fused`; 0: none), else as floats.
 Transformer load_transformer(const io::ModelFiles& files, const SharedWeights& shared,
                              ThreadPool& pool, std::size_t fused = kFewTokens);
-
-/// Keys (rotated) and values of past tokens, f32.
-class KvCache {
- public:
-  KvCache(const io::ModelConfig& config, std::size_t capacity);
-  std::size_t length() const { return length_; }
-  std::size_t capacity() const { return capacity_; }
-  void clear() { length_ = 0; }
-  /// Bytes that attention reads for one more token.
-  std::size_t bytes() const;
-
- private:
-  friend class ForwardPass;
-  std::size_t length_ = 0, capacity_ = 0, window_ = 0;  // window_ 0: none
-  std::vector<Matrix> keys_, values_;  // per layer: capacity x (kv_heads * head_dim)
-};
 
 /// Runs `tokens` after what `cache` holds and appends to it. Returns the final normed hidden
 /// states, tokens x hidden. Error if the cache is too small or an id is out of range.

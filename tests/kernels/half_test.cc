@@ -11,6 +11,7 @@
 #include "squish/base/half.h"
 #include "squish/base/isa.h"
 #include "squish/base/random.h"
+#include "squish/kernels/half.isa.h"
 
 namespace squish::kernels {
 namespace {
@@ -100,6 +101,56 @@ TEST_P(HalfKernels, KeepTinyAndInfiniteWeights) {
     Stored matrix{GetParam(), 1, 1};
     matrix.add(std::nanf(""));
     EXPECT_TRUE(std::isnan(matrix.product(std::vector<float>{1}, 1)[0])) << to_string(isa);
+  }
+  set_isa(before);
+}
+
+TEST_P(HalfKernels, CombineRows) {
+  if (GetParam() == Element::bf16) GTEST_SKIP() << "no keys and values are kept so";
+  const Isa before = active_isa();
+  for (const std::size_t cols : {1, 7, 16, 64, 100, 130}) {
+    for (const std::size_t rows : {1, 6, 64}) {
+      Stored matrix{GetParam(), rows, cols};
+      for (const float w : normals(rows * cols, "weights")) matrix.add(w);
+      const std::vector<float> weights = normals(rows, "input");
+      for (const Isa isa : available_isas()) {
+        set_isa(isa);
+        const HalfOps& ops = half_ops();
+        std::vector<float> y(cols + 1, 7);
+        (GetParam() == Element::f32 ? ops.combine_f32 : ops.combine_f16)(
+            matrix.bytes->data() + 1, rows, cols, weights.data(), y.data());
+        for (std::size_t j = 0; j < cols; ++j) {
+          double expected = 0;
+          for (std::size_t i = 0; i < rows; ++i) {
+            expected += double{matrix.values[i * cols + j]} * weights[i];
+          }
+          ASSERT_NEAR(y[j], expected, 1e-5) << rows << " x " << cols << to_string(isa);
+        }
+        EXPECT_EQ(y[cols], 7);
+      }
+    }
+  }
+  set_isa(before);
+}
+
+TEST(HalfOps, NarrowToNearestAndWiden) {
+  std::vector<float> x = normals(37, "input");
+  x.insert(x.end(), {0, -0.0f, 0x1p-25f, 0x1.8p-24f, 65504, 65519, 65520, 1e9f, -1e-9f});
+  const Isa before = active_isa();
+  for (const Isa isa : available_isas()) {
+    set_isa(isa);
+    for (std::size_t n = 0; n <= x.size(); ++n) {
+      std::vector<std::uint16_t> halves(n + 1, 7);
+      std::vector<float> back(n + 1, 7);
+      half_ops().narrow(x.data(), n, halves.data());
+      half_ops().widen(halves.data(), n, back.data());
+      for (std::size_t i = 0; i < n; ++i) {
+        ASSERT_EQ(halves[i], to_f16(x[i])) << x[i] << to_string(isa);
+        ASSERT_EQ(back[i], from_f16(halves[i])) << x[i] << to_string(isa);
+      }
+      ASSERT_EQ(halves[n], 7);
+      ASSERT_EQ(back[n], 7);
+    }
   }
   set_isa(before);
 }

@@ -121,6 +121,37 @@ TEST_P(Kernels, AgreeOnAllInstructionSetsAndNumbersOfThreads) {
   }
 }
 
+TEST_P(Kernels, MultiplyManyTokensWhereTheyDecode) {
+  const auto matrix = packed(GetParam());
+  constexpr std::size_t kTokens = 37;
+  Matrix x(kTokens, matrix->cols);
+  for (std::size_t t = 0; t < kTokens; ++t) {
+    std::ranges::copy(activations(matrix->cols, t), x.row(t).data());
+  }
+  const Isa before = active_isa();
+  for (const Isa isa : available_isas()) {
+    set_isa(isa);
+    const auto kernel = make_kernel(matrix);
+    if (!kernel->decodes()) continue;
+    Matrix y(kTokens, matrix->rows), again(kTokens, matrix->rows);
+    ThreadPool one(1), four(4);
+    const Products product{kernel.get(), y}, repeated{kernel.get(), again};
+    multiply({&product, 1}, x, one);
+    multiply({&repeated, 1}, x, four);
+    for (std::size_t t = 0; t < kTokens; ++t) {
+      const std::vector<double> expected = dense(*matrix, x.row(t));
+      const double unit = rms(y.row(t));
+      for (std::size_t i = 0; i < matrix->rows; ++i) {
+        ASSERT_NEAR(y(t, i), expected[i], 1e-4 * unit) << to_string(isa) << ' ' << t << ' ' << i;
+        ASSERT_EQ(again(t, i), y(t, i));
+      }
+    }
+  }
+  set_isa(before);
+  const std::string& method = matrix->spec.method();
+  EXPECT_EQ(make_kernel(matrix)->decodes(), method == "trellis" || method == "quip");
+}
+
 TEST_P(Kernels, TakeInputsOfZeros) {
   const auto matrix = packed(GetParam());
   const std::vector<float> x(matrix->cols);

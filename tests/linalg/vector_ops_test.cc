@@ -57,22 +57,14 @@ TEST_P(VectorOpsTest, ProductsWithStridedRows) {
     for (const std::size_t cols : kLengths) {
       const std::size_t stride = cols + 5;
       const auto w = random_vector(rows * stride, 1), x = random_vector(cols, 2);
-      const auto a = random_vector(rows, 3);
-      std::vector<float> y(rows + 1, 7), z(cols + 1, 7);
+      std::vector<float> y(rows + 1, 7);
       ops().matvec(w.data(), rows, cols, stride, x.data(), y.data());
-      ops().vecmat(a.data(), w.data(), rows, cols, stride, z.data());
       for (std::size_t i = 0; i < rows; ++i) {
         double sum = 0;
         for (std::size_t j = 0; j < cols; ++j) sum += static_cast<double>(w[i * stride + j]) * x[j];
         EXPECT_NEAR(y[i], sum, 2e-6 * std::sqrt(cols));
       }
-      for (std::size_t j = 0; j < cols; ++j) {
-        double sum = 0;
-        for (std::size_t i = 0; i < rows; ++i) sum += static_cast<double>(w[i * stride + j]) * a[i];
-        EXPECT_NEAR(z[j], sum, 5e-6);
-      }
       EXPECT_EQ(y[rows], 7);
-      EXPECT_EQ(z[cols], 7);
     }
   }
 }

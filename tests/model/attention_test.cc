@@ -5,8 +5,10 @@
 #include <cmath>
 #include <vector>
 
+#include "squish/base/half.h"
 #include "squish/base/isa.h"
 #include "squish/base/random.h"
+#include "squish/model/kv_cache.h"
 
 namespace squish::model {
 namespace {
@@ -45,13 +47,28 @@ Matrix reference(const io::ModelConfig& config, const Matrix& q, const Matrix& k
 
 struct Case {
   std::size_t heads, kv_heads, head_dim, window, past, tokens;
+  bool f16 = false;
 };
 // Whole prompts of one block and of several, continued ones, single tokens; windows shorter than
 // one block, longer than one, and longer than everything.
 const std::vector<Case> kCases = {
-    {1, 1, 2, 0, 0, 1},    {4, 2, 8, 0, 0, 30},  {6, 2, 16, 0, 0, 150},  {3, 3, 8, 0, 70, 90},
-    {4, 1, 8, 0, 99, 1},   {4, 2, 8, 10, 0, 48}, {4, 2, 8, 10, 0, 140},  {4, 2, 8, 100, 50, 170},
-    {2, 1, 64, 10, 99, 1}, {2, 1, 8, 1, 5, 20},  {2, 2, 8, 1000, 0, 70}, {4, 2, 8, 64, 64, 64},
+    {1, 1, 2, 0, 0, 1},
+    {4, 2, 8, 0, 0, 30},
+    {6, 2, 16, 0, 0, 150},
+    {3, 3, 8, 0, 70, 90},
+    {4, 1, 8, 0, 99, 1},
+    {4, 2, 8, 10, 0, 48},
+    {4, 2, 8, 10, 0, 140},
+    {4, 2, 8, 100, 50, 170},
+    {2, 1, 64, 10, 99, 1},
+    {2, 1, 8, 1, 5, 20},
+    {2, 2, 8, 1000, 0, 70},
+    {4, 2, 8, 64, 64, 64},
+    {9, 3, 64, 0, 500, 1},
+    {4, 2, 80, 70, 300, 1},
+    {9, 3, 64, 0, 500, 1, true},
+    {6, 2, 20, 0, 63, 1, true},
+    {4, 2, 64, 100, 50, 170, true},
 };
 
 io::ModelConfig config_of(const Case& c) {
@@ -60,17 +77,31 @@ io::ModelConfig config_of(const Case& c) {
   config.kv_heads = c.kv_heads;
   config.head_dim = c.head_dim;
   config.sliding_window = c.window;
+  config.layers = 1;
   return config;
 }
 
 Matrix compute(const Case& c, ThreadPool& pool, bool by_definition = false) {
   const io::ModelConfig config = config_of(c);
   const Matrix q = random_matrix(c.tokens, c.heads * c.head_dim, 1);
-  const Matrix k = random_matrix(c.past + c.tokens, c.kv_heads * c.head_dim, 2);
-  const Matrix v = random_matrix(c.past + c.tokens, c.kv_heads * c.head_dim, 3);
+  Matrix k = random_matrix(c.past + c.tokens, c.kv_heads * c.head_dim, 2);
+  Matrix v = random_matrix(c.past + c.tokens, c.kv_heads * c.head_dim, 3);
+  for (Matrix* m : {&k, &v}) {
+    for (std::size_t i = 0; c.f16 && i < m->size(); ++i) {
+      m->data()[i] = from_f16(to_f16(m->data()[i]));
+    }
+  }
   if (by_definition) return reference(config, q, k, v);
+  // In two pieces, with room left.
+  KvCache cache(config, k.rows() + 3, c.f16 ? kernels::Element::f16 : kernels::Element::f32);
+  const auto store = [&](std::size_t begin, std::size_t end) {
+    cache.store(0, k.view().row_range(begin, end), v.view().row_range(begin, end), pool);
+    cache.advance(end - begin);
+  };
+  store(0, c.past);
+  store(c.past, k.rows());
   Matrix out(q.rows(), q.cols());
-  attention(config, q, k, v, out, pool);
+  attention(config, q, cache.layer(0, k.rows()), out, pool);
   return out;
 }
 
@@ -106,10 +137,14 @@ TEST(Attention, SurvivesScoresThatOverflowAnExponential) {
     k(t, 0) = t == 1 ? 1000.0f : -1000.0f;
     v(t, 0) = static_cast<float>(t);
   }
-  attention(config, q, k, v, out, pool);
+  KvCache cache(config, 3);
+  cache.store(0, k, v, pool);
+  attention(config, q, cache.layer(0, 3), out, pool);
   EXPECT_EQ(out(0, 0), 0);
   EXPECT_EQ(out(1, 0), 1);
   EXPECT_EQ(out(2, 0), 1);
+  attention(config, q.view().row_range(2, 3), cache.layer(0, 3), out.view().row_range(0, 1), pool);
+  EXPECT_EQ(out(0, 0), 1);
 }
 
 }  // namespace
