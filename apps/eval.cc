@@ -171,7 +171,8 @@ void add_eval(CLI::App& app) {
       ->check(not_empty);
   options->text.add_flags(*command);
   command->add_flag("--fused", options->fused,
-                    "Predict through the kernels that generate, which round their inputs, instead "
+                    "Predict through the kernels that generate, which round their inputs (keys and "
+                    "values of past tokens stay f32), instead "
                     "of decoded weights: slower, and what generation costs besides");
   command->add_option("--output", options->output, "Also write the results as JSON")
       ->check(not_empty);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <iostream>
 #include <new>
 
@@ -48,7 +49,10 @@ void choose_blas_kernel(char** argv) {
   const std::string better =
       linalg::better_blas_kernel(linalg::blas_kernel(), available_isas().back());
   if (better.empty() || ::setenv(kVariable, better.c_str(), 1) != 0) return;
-  ::execv("/proc/self/exe", argv);  // should that fail, products are slow, no more
+  std::error_code error;
+  const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", error);
+  if (error || self.filename().string().starts_with("ld")) return;  // the loader, by its name
+  ::execv(self.c_str(), argv);  // should that fail, products are slow, no more
 }
 
 int run(int argc, char** argv) {

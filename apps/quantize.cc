@@ -95,7 +95,8 @@ void print_target(const io::ModelFiles& files, const compress::Plan& plan,
   }
   fmt::print(
       "\nbits: a weight, of the tensors whose spec is chosen, by the methods' formulas; MB: "
-      "the whole model. While the job runs all candidates lie on disk, {:.1f} MB; the whole model "
+      "the whole model. While the job runs (or in --candidates) all candidates lie on disk, {:.1f} "
+      "MB; the whole model "
       "is "
       "held in floats.\n",
       1e-6 * all / 8);
@@ -233,9 +234,11 @@ void add_quantize(CLI::App& app) {
       ->check(CLI::Range(0.01, 64.0))
       ->excludes(size);
   command
-      ->add_option("--candidates", options->job.candidates,
-                   "With a target: a directory that keeps what tensors became by each candidate, "
-                   "so that another target need not compress them again")
+      ->add_option(
+          "--candidates", options->job.candidates,
+          "With a target: a directory that keeps what tensors became by each candidate, "
+          "so that another target of the same model, calibration, specs and rules need not "
+          "compress them again; outside the output")
       ->check(not_empty);
   command
       ->add_option("--tensor", options->rules,

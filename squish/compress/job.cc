@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <cerrno>
 #include <chrono>
 #include <cmath>
 #include <cstring>
@@ -30,14 +31,18 @@ namespace fs = std::filesystem;
 
 constexpr std::size_t kDigestLength = 16;  // of a folder's name
 
-/// Keeps a second job off the same directory for as long as it lives; the kernel lets go of it
-/// when the process dies.
+/// Keeps other jobs off the same directory for as long as it lives, or has them `wait`; the kernel
+/// lets go of it when the process dies.
 class DirectoryLock {
  public:
-  explicit DirectoryLock(const fs::path& directory)
+  explicit DirectoryLock(const fs::path& directory, bool wait = false)
       : fd_(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
     if (fd_ < 0) fail("{}: cannot be opened: {}", directory.string(), std::strerror(errno));
-    if (::flock(fd_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return;
+    int failed = 0;
+    do {
+      failed = ::flock(fd_, wait ? LOCK_EX : LOCK_EX | LOCK_NB);
+    } while (failed != 0 && errno == EINTR);
+    if (failed == 0 || errno != EWOULDBLOCK) return;
     ::close(fd_);
     fail("{}: another squish quantize is writing there", directory.string());
   }
@@ -106,7 +111,7 @@ class Job {
       if (fs::exists(out / name)) check_same(job, out / name);
     }
     if (!whole) {
-      remove_partial_files();
+      remove_partial_files(out);
       io::write_job(job, out);
       if (options_.target != nullptr) decide_specs(job);
       write_files();
@@ -130,8 +135,8 @@ class Job {
       fail("{}: this is another job and cannot be resumed: {}", file.string(), what);
   }
 
-  void remove_partial_files() const {
-    for (const auto& entry : fs::recursive_directory_iterator(options_.out)) {
+  static void remove_partial_files(const fs::path& directory) {
+    for (const auto& entry : fs::recursive_directory_iterator(directory)) {
       if (entry.path().extension() == ".partial") fs::remove(entry.path());
     }
   }
@@ -185,10 +190,10 @@ class Job {
 
   /// False if it is not there, or damaged.
   bool take_candidate(const fs::path& from, const PlannedTensor& tensor, const fs::path& to) const {
-    if (fs::is_symlink(from)) return false;
     const auto table = read_done(from, tensor);
     if (!table) return false;
     if (options_.candidates.empty()) {
+      if (fs::is_symlink(from)) return false;
       fs::rename(from, to);
     } else {
       io::write_checkpoint_file(to, {{table->at(tensor.name)}});
@@ -214,12 +219,14 @@ class Job {
 
   void decide_specs(io::CheckpointJob& job) {
     Log log(options_.out / kLogFile);
-    std::optional<DirectoryLock> lock;
     if (!options_.candidates.empty()) {
-      fs::create_directories(options_.candidates);
-      lock.emplace(options_.candidates);
+      const DirectoryLock lock(options_.candidates, true);
+      remove_partial_files(options_.candidates);
     }
     const auto store = [&](const PlannedTensor& tensor, const fs::path& path) {
+      // Two jobs that share candidates share the work.
+      std::optional<DirectoryLock> lock;
+      if (!options_.candidates.empty()) lock.emplace(options_.candidates, true);
       const auto done = read_done(path, tensor);
       if (!done) return write_tensor(tensor, path, log);
       const io::Tensor& stored = done->at(tensor.name);
@@ -328,7 +335,28 @@ io::CheckpointJob describe_job(const io::ModelFiles& files, const Plan& plan,
   return job;
 }
 
+namespace {
+
+/// Makes the folder, or says why it cannot serve.
+void check_candidates(const JobOptions& options) {
+  std::error_code error;
+  const fs::path kept = fs::weakly_canonical(fs::absolute(options.candidates), error);
+  const fs::path out = fs::weakly_canonical(fs::absolute(options.out), error);
+  if (std::mismatch(out.begin(), out.end(), kept.begin(), kept.end()).first == out.end()) {
+    fail_usage("--candidates {}: expected a directory outside the checkpoint",
+               options.candidates.string());
+  }
+  if (fs::exists(kept, error) && !fs::is_directory(kept, error)) {
+    fail("{}: expected a directory", options.candidates.string());
+  }
+  fs::create_directories(kept, error);
+  if (error) fail("{}: cannot be made: {}", options.candidates.string(), error.message());
+}
+
+}  // namespace
+
 void check_destination(const JobOptions& options) {
+  if (!options.candidates.empty()) check_candidates(options);
   const fs::path& out = options.out;
   if (!holds_something(out)) return;
   if (!options.resume) {

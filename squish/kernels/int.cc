@@ -62,7 +62,9 @@ class IntKernel : public Kernel {
     float* const scales = sums + padded(matrix_.groups);
     auto* const ordered = reinterpret_cast<std::int8_t*>(scales + padded(matrix_.blocks));
     ops_.order(layout_.bits, x.q.data(), matrix_.blocks, ordered);
-    ops_.order(layout_.bits, x.rest.data(), matrix_.blocks, ordered + matrix_.blocks * kBlock);
+    if (fine()) {
+      ops_.order(layout_.bits, x.rest.data(), matrix_.blocks, ordered + matrix_.blocks * kBlock);
+    }
     std::fill_n(sums, padded(matrix_.groups) + padded(matrix_.blocks), 0.0f);
     const float part = fine() ? 1.0f / (1 << kRestBits) : 1;
     std::ranges::transform(x.scale, scales, [&](float scale) { return scale * part; });

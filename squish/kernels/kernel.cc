@@ -20,9 +20,10 @@ SQUISH_DECLARE_TABLES(InputOps, kInputOps);
 
 namespace {
 
-/// Rows that are decoded together for several tokens: a few hundred KiB, and a multiple of every
-/// row_step().
+/// Rows that are decoded together for several tokens: few, so that they stay in some cache, but
+/// enough that it costs little to pack the tokens again for each panel.
 constexpr std::size_t kPanelRows = 144;
+constexpr std::size_t kMostKept = std::size_t{16} << 20;  // floats of a prompt
 constexpr std::size_t kRunsPerThread = 2, kLeastRunWeights = 16 * 1024;
 constexpr float kLeast = 1e-30f;  // magnitude that is told from 0
 
@@ -173,8 +174,10 @@ void multiply(std::span<const Products> products, ConstMatrixView x, ThreadPool&
       rotate(kernel.form(), x, inputs[used].x, pool);
       ++used;
     }
-    for (std::size_t begin = 0; begin < kernel.rows(); begin += kPanelRows) {
-      panels.push_back({&product, at, begin, std::min(kernel.rows(), begin + kPanelRows)});
+    const std::size_t step =
+        (kPanelRows + kernel.row_step() - 1) / kernel.row_step() * kernel.row_step();
+    for (std::size_t begin = 0; begin < kernel.rows(); begin += step) {
+      panels.push_back({&product, at, begin, std::min(kernel.rows(), begin + step)});
     }
   }
   pool.run(panels.size(), [&](std::size_t i) {
@@ -194,6 +197,9 @@ void multiply(std::span<const Products> products, ConstMatrixView x, ThreadPool&
     for_tokens(x.rows, pool, [&](std::size_t t) {
       output->hadamard.unrotate(product.y.row(t), output->factors);
     });
+  }
+  for (Rotated& input : inputs) {
+    if (input.x.size() > kMostKept) input.x = {};
   }
 }
 

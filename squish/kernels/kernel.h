@@ -15,8 +15,8 @@
 
 /// y = What x, straight from a method's stored bytes: What is never formed. Of one token: where a
 /// codebook is of small integers, products are too: the input is rounded first, once for all
-/// matrices that share it, to 8 bits and what they leave to 8 more. A format so coarse that nothing
-/// is lost by it has the first 8 alone. Of several: decoded rows by floats.
+/// matrices that share it, to 8 bits and what they leave to 8 more; formats so
+/// coarse that it hardly shows have the first 8 alone. Of several: decoded rows by floats.
 namespace squish::kernels {
 
 /// A random Hadamard transform of vectors (squish/quant/incoherence.h), ready for use.
@@ -45,7 +45,7 @@ struct InputForm {
 /// as fine; the scale of what is not finite is NaN. A form of floats has x alone.
 struct Input {
   AlignedVector<float> x;                ///< rotated, padded
-  AlignedVector<std::int8_t> q, rest;    ///< -127 .. 127, padded
+  AlignedVector<std::int8_t> q, rest;    ///< -127 .. 127; -128 .. 127; padded
   AlignedVector<float> scale;            ///< one a block, equal unless scale_by_block
   AlignedVector<std::int32_t> sum;       ///< of q, one a block
   AlignedVector<std::int32_t> rest_sum;  ///< of rest

@@ -39,7 +39,8 @@ struct QuipPart {
 };
 
 struct QuipOps {
-  /// Blocks of 64 elements into the order in which the products want them. Writes padded(blocks).
+  /// Blocks of 64 elements into the order in which the products want them. Writes
+  /// arranged_bytes(blocks).
   void (*arrange)(const std::int8_t* x, std::size_t blocks, std::int8_t* out);
   /// sums[r - begin] = row r's looked-up values . x, and rests the same of rest, for rows
   /// begin <= r < end.

@@ -73,11 +73,15 @@ std::string blas_description() { return openblas_get_config(); }
 std::string blas_kernel() { return openblas_get_corename(); }
 
 std::string better_blas_kernel(std::string_view chosen, Isa best_of_cpu) {
-  for (const std::string_view modern :
-       {"Haswell", "Zen", "SkylakeX", "Cooperlake", "SapphireRapids"}) {
-    if (chosen == modern) return "";
+  // Those before AVX2.
+  for (const std::string_view old :
+       {"Katmai", "Coppermine", "Northwood", "Prescott", "Banias", "Atom", "Core2", "Penryn",
+        "Dunnington", "Nehalem", "Sandybridge", "Athlon", "Opteron", "Opteron_SSE3", "Barcelona",
+        "Bobcat", "Bulldozer", "Piledriver", "Nano"}) {
+    if (chosen != old) continue;
+    return best_of_cpu >= Isa::avx512 ? "SkylakeX" : best_of_cpu == Isa::avx2 ? "Haswell" : "";
   }
-  return best_of_cpu >= Isa::avx512 ? "SkylakeX" : best_of_cpu == Isa::avx2 ? "Haswell" : "";
+  return "";
 }
 
 }  // namespace squish::linalg

@@ -18,6 +18,7 @@ constexpr std::size_t kBlockQueries = 128;
 /// Positions that a task of a single query takes: few enough that a head's keys stay in the
 /// first-level cache for all queries that share them.
 constexpr std::size_t kChunk = 64;
+constexpr std::size_t kFewChunks = 16;  // not worth sharing out what follows them
 
 /// Columns of the `head`-th head.
 ConstMatrixView head_of(ConstMatrixView m, std::size_t head, std::size_t head_dim) {
@@ -79,7 +80,7 @@ void attend_one(const io::ModelConfig& config, std::span<const float> queries, c
       (is_f32 ? half.combine_f32 : half.combine_f16)(kv.values + at, n, d, scores, part);
     }
   });
-  for (std::size_t h = 0; h < config.heads; ++h) {
+  const auto put_together = [&](std::size_t h) {
     const float* const parts = scratch.parts.data() + h * chunks * part_size;
     const std::span<float> own = out.subspan(h * d, d);
     float largest = parts[d], sum = 0;
@@ -92,7 +93,9 @@ void attend_one(const io::ModelConfig& config, std::span<const float> queries, c
       ops.axpy(factor, part, d, own.data());
     }
     scale_row(own, 1 / sum);
-  }
+  };
+  if (chunks > kFewChunks) return pool.run(config.heads, put_together);
+  for (std::size_t h = 0; h < config.heads; ++h) put_together(h);
 }
 
 /// Positions [begin, end) of one head, as floats.
@@ -103,7 +106,7 @@ ConstMatrixView positions(const KvView& kv, const std::byte* values, std::size_t
   if (kv.element == kernels::Element::f32) {
     return {reinterpret_cast<const float*>(values) + at, n, d};
   }
-  storage.resize(n * d);
+  storage.resize(std::max(storage.size(), n * d));
   kernels::half_ops().widen(reinterpret_cast<const std::uint16_t*>(values) + at, n * d,
                             storage.data());
   return {storage.data(), n, d};

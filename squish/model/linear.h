@@ -27,7 +27,8 @@ class Linear {
   virtual bool decodes(std::size_t /*tokens*/) const { return false; }
 };
 
-/// y[i] = X W[i]ᵀ for layers of the same input: of a single token kernels share what they make.
+/// y[i] = X W[i]ᵀ for layers of the same input: of a single token, and of as many as they all have
+/// decode() for, kernels share what they make.
 void apply_all(std::span<const Linear* const> layers, ConstMatrixView x,
                std::span<const MatrixView> y, ThreadPool& pool);
 

@@ -239,6 +239,15 @@ TEST_F(QuantizeToTarget, WrongRequestsFailBeforeAnythingRuns) {
   expect_failure({"quantize", model(), "-o", "out"}, 2, "--spec");
   expect_failure({"quantize", model(), "-o", "out", "--spec", "int4", "--candidates", "kept"}, 2,
                  "with a target");
+  for (const char* inside : {"out", "out/candidates", "./out/x/../y"}) {
+    expect_failure(command({"--target-bpw", "4", "--candidates", inside}), 2, "outside");
+  }
+  std::ofstream(directory() / "file") << "x";
+  const Outcome outcome = squish(command({"--target-bpw", "4", "--candidates", "file"}));
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_THAT(outcome.err, HasSubstr("file: expected a directory"));
+  fs::remove(directory() / "file");
+  EXPECT_FALSE(fs::exists(directory() / "out"));
   expect_failure(command({}), 2, "int2");  // a list without a target
 }
 

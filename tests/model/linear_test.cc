@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <string>
 
 #include "squish/base/random.h"
 
@@ -77,6 +78,47 @@ TEST(PackedLinear, MultipliesByWhatTheMethodDecodes) {
       Matrix y(tokens, rows);
       linear->apply(x, y, pool);
       expect_product(x, quant::dequantize(*packed, pool), y);
+    }
+  }
+}
+
+/// Of a product whose input may have been rounded.
+void expect_close(ConstMatrixView x, ConstMatrixView w, ConstMatrixView y, double tolerance) {
+  for (std::size_t t = 0; t < x.rows; ++t) {
+    double error = 0, size = 0;
+    for (std::size_t i = 0; i < w.rows; ++i) {
+      double sum = 0;
+      for (std::size_t j = 0; j < w.cols; ++j) sum += static_cast<double>(x(t, j)) * w(i, j);
+      error += (y(t, i) - sum) * (y(t, i) - sum);
+      size += sum * sum;
+    }
+    ASSERT_LT(error, tolerance * tolerance * size) << x.rows << " tokens, " << t;
+  }
+}
+
+TEST(PackedLinear, TakesAnyNumberOfTokensByWhateverPath) {
+  ThreadPool pool(2);
+  const auto pack = [&](std::size_t rows, const char* spec) {
+    return std::make_shared<const quant::Packed>(
+        quant::quantize(random_matrix(rows, 70, rows), quant::Spec::parse(spec), {.pool = pool}));
+  };
+  for (const char* spec : {"trellis:bits=3,code=fast", "quip:bits=4", "int4"}) {
+    const auto first = pack(300, spec), second = pack(77, spec);
+    const auto a = packed_linear(first), b = packed_linear(second);
+    const Matrix wa = quant::dequantize(*first, pool), wb = quant::dequantize(*second, pool);
+    EXPECT_FALSE(a->decodes(kFewTokens));
+    EXPECT_EQ(a->decodes(kFewTokens + 1), std::string(spec) != "int4");
+    EXPECT_EQ(a->decodes(70), std::string(spec) != "int4");
+    EXPECT_FALSE(a->decodes(71));
+    for (const std::size_t tokens :
+         {std::size_t{1}, kFewTokens, kFewTokens + 1, std::size_t{70}, std::size_t{71}}) {
+      const Matrix x = random_matrix(tokens, 70, 2);
+      Matrix ya(tokens, 300), yb(tokens, 77);
+      const Linear* const layers[] = {a.get(), b.get()};
+      const MatrixView outputs[] = {ya, yb};
+      apply_all(layers, x, outputs, pool);
+      expect_close(x, wa, ya, 1e-4);
+      expect_close(x, wb, yb, 1e-4);
     }
   }
 }
