@@ -70,15 +70,15 @@ bool InputForm::operator==(const InputForm& other) const {
 Rotation::Rotation(const Bytes& signs, std::size_t n, float scale)
     : hadamard(n), factors(hadamard.factors(quant::diagonal(signs, n, scale))) {}
 
-void make_input(const InputForm& form, std::span<const float> x, Input& out) {
+void make_input(const InputForm& form, std::span<const float> x, bool fine, Input& out) {
   assert(x.size() == form.cols);
   const std::size_t blocks = (form.cols + kBlock - 1) / kBlock;
   out.x.resize(blocks * kBlock);
   out.q.assign(out.x.size(), 0);
-  out.rest.assign(out.x.size(), 0);
+  out.rest.assign(fine ? out.x.size() : 0, 0);
   out.scale.resize(blocks);
   out.sum.assign(blocks, 0);
-  out.rest_sum.assign(blocks, 0);
+  out.rest_sum.assign(fine ? blocks : 0, 0);
   std::ranges::copy(x, out.x.begin());
   std::fill(out.x.begin() + static_cast<std::ptrdiff_t>(form.cols), out.x.end(), 0.0f);
   if (form.rotation != nullptr) {
@@ -95,6 +95,7 @@ void make_input(const InputForm& form, std::span<const float> x, Input& out) {
     if (!(largest > kLeast && std::isfinite(largest))) continue;
     std::int8_t* const q = out.q.data() + b * kBlock;
     out.sum[b] = ops.round_block(block, 127 / largest, q);
+    if (!fine) continue;
     out.rest_sum[b] = ops.round_rest(block, 127 / largest, q, out.rest.data() + b * kBlock);
   }
 }
@@ -121,6 +122,8 @@ void multiply(std::span<const Product> products, std::span<const float> x, Threa
   scratch.forms.clear();
   scratch.runs.clear();
   scratch.tables.resize(std::max(scratch.tables.size(), products.size()));
+  const bool fine =
+      std::ranges::any_of(products, [](const Product& p) { return p.kernel->fine(); });
   for (std::size_t p = 0; p < products.size(); ++p) {
     const Kernel& kernel = *products[p].kernel;
     assert(products[p].y.size() == kernel.rows());
@@ -130,7 +133,7 @@ void multiply(std::span<const Product> products, std::span<const float> x, Threa
       form = scratch.forms.end() - 1;
       const auto at = scratch.forms.size() - 1;
       if (scratch.inputs.size() <= at) scratch.inputs.emplace_back();
-      make_input(kernel.form(), x, scratch.inputs[at]);
+      make_input(kernel.form(), x, fine, scratch.inputs[at]);
     }
     const auto input = static_cast<std::size_t>(form - scratch.forms.begin());
     kernel.tabulate(scratch.inputs[input], scratch.tables[p]);
@@ -157,7 +160,7 @@ void multiply(std::span<const Products> products, ConstMatrixView x, ThreadPool&
   };
   struct Panel {
     const Products* product;
-    std::size_t input, begin, end;
+    std::size_t input, begin, end, step;
   };
   thread_local std::vector<Rotated> kept;
   std::vector<Rotated>& inputs = kept;  // the caller's, in all threads
@@ -177,14 +180,14 @@ void multiply(std::span<const Products> products, ConstMatrixView x, ThreadPool&
     const std::size_t step =
         (kPanelRows + kernel.row_step() - 1) / kernel.row_step() * kernel.row_step();
     for (std::size_t begin = 0; begin < kernel.rows(); begin += step) {
-      panels.push_back({&product, at, begin, std::min(kernel.rows(), begin + step)});
+      panels.push_back({&product, at, begin, std::min(kernel.rows(), begin + step), step});
     }
   }
   pool.run(panels.size(), [&](std::size_t i) {
     const Panel& panel = panels[i];
     thread_local AlignedVector<float> rows;
     const std::size_t n = panel.end - panel.begin;
-    rows.resize(std::max(rows.size(), n * x.cols));
+    rows.resize(std::max(rows.size(), panel.step * x.cols));
     panel.product->kernel->decode(panel.begin, panel.end, rows.data());
     const MatrixView& y = panel.product->y;
     linalg::gemm_nt(ConstMatrixView(inputs[panel.input].x.data(), x.rows, x.cols),

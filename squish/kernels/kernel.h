@@ -42,7 +42,8 @@ struct InputForm {
 };
 
 /// x = scale * q up to rounding and scale * (q + rest / 2 ^ kRestBits) up to a rounding 250 times
-/// as fine; the scale of what is not finite is NaN. A form of floats has x alone.
+/// as fine; the scale of what is not finite is NaN. A form of floats has x alone, and rest is empty
+/// where no kernel wants it.
 struct Input {
   AlignedVector<float> x;                ///< rotated, padded
   AlignedVector<std::int8_t> q, rest;    ///< -127 .. 127; -128 .. 127; padded
@@ -53,7 +54,8 @@ struct Input {
   std::size_t blocks() const { return scale.size(); }
 };
 
-void make_input(const InputForm& form, std::span<const float> x, Input& out);
+/// With the rest if it is to be `fine`.
+void make_input(const InputForm& form, std::span<const float> x, bool fine, Input& out);
 
 /// A matrix as a kernel wants it: what it needs besides the stored bytes is made once.
 class Kernel {
@@ -89,7 +91,7 @@ class Kernel {
   /// Whether it has decode().
   virtual bool decodes() const { return false; }
   /// Rows [begin, end) of the matrix between the two rotations, one after the other, as floats;
-  /// begin is a multiple of row_step().
+  /// begin is a multiple of row_step(), and `rows` has room for as many as end at one, too.
   virtual void decode(std::size_t /*begin*/, std::size_t /*end*/, float* /*rows*/) const {}
 
  private:

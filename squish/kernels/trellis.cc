@@ -109,7 +109,7 @@ class TrellisKernel : public Kernel {
       if (fine()) columns.rest = x.rest.data() + part.first_col;
       for (std::size_t j = 0; j < columns.cols; j += kBlock) {
         columns.sum_x += x.sum[(part.first_col + j) / kBlock];
-        columns.sum_rest += x.rest_sum[(part.first_col + j) / kBlock];
+        if (fine()) columns.sum_rest += x.rest_sum[(part.first_col + j) / kBlock];
       }
       ops_.multiply[part.bits - 1](columns, after_.data(), first, last, sums.data(), rests.data());
       const float factor = x.scale[0] * part.factor;
@@ -122,23 +122,16 @@ class TrellisKernel : public Kernel {
 
   bool decodes() const override { return true; }
   void decode(std::size_t begin, std::size_t end, float* rows) const override {
-    const std::size_t stride = layout_.cols, first = begin / TrellisLayout::kGroup;
-    const std::size_t whole = end / TrellisLayout::kGroup;  // the last group may be cut
-    AlignedVector<float> last(whole * TrellisLayout::kGroup < end ? stride * TrellisLayout::kGroup
-                                                                  : 0);
+    const std::size_t first = begin / TrellisLayout::kGroup;
+    const std::size_t last = (end + TrellisLayout::kGroup - 1) / TrellisLayout::kGroup;
     for (std::size_t p = 0; p < parts_.size(); ++p) {
       const Part& part = parts_[p];
       TrellisPart columns = part.columns;
       columns.tables = &part.tables;
       const bool add = p > 0 && parts_[p - 1].first_col == part.first_col;  // a second code
-      const auto& decode = ops_.decode[part.bits - 1];
-      decode(columns, after_.data(), first, whole, part.factor, add, rows + part.first_col, stride);
-      if (last.empty()) continue;
-      decode(columns, after_.data(), whole, whole + 1, part.factor, add,
-             last.data() + part.first_col, stride);
+      ops_.decode[part.bits - 1](columns, after_.data(), first, last, part.factor, add,
+                                 rows + part.first_col, layout_.cols);
     }
-    const std::size_t done = whole * TrellisLayout::kGroup;
-    std::copy_n(last.data(), (end - done) * stride, rows + (done - begin) * stride);
   }
 
  private:

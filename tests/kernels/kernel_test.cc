@@ -50,7 +50,7 @@ std::vector<float> product(const quant::Packed& matrix, std::span<const float> x
 std::vector<float> rounded(const Kernel& kernel, std::span<const float> x) {
   const InputForm& form = kernel.form();
   Input input;
-  make_input(form, x, input);
+  make_input(form, x, kernel.fine(), input);
   std::vector<float> back(form.cols);
   for (std::size_t j = 0; j < form.cols; ++j) {
     const float rest =
