@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Installs what is missing, builds and runs all tests. Usage: ./test.sh [release|debug|asan|tsan]
+# Installs what is missing, builds and runs the tests; --all: those of many minutes as well.
+# Usage: ./test.sh [--all|release|debug|asan|tsan]
 set -euo pipefail
 cd "$(dirname "$0")"
 preset=${1:-release}
+[ "$preset" != --all ] || preset=all
 
-./build.sh "$preset"
+./build.sh "${preset/#all/release}"
 # Tests on the real model skip themselves, saying so, where it cannot be had.
 scripts/fetch_model.sh >/dev/null || echo "no model: the tests that need it will be skipped" >&2
 ctest --preset "$preset" --parallel "$(nproc)"

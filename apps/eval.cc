@@ -13,6 +13,7 @@
 #include "squish/base/progress.h"
 #include "squish/evaluate/host.h"
 #include "squish/evaluate/model_bench.h"
+#include "squish/evaluate/scores_file.h"
 #include "squish/report/json.h"
 #include "squish/report/markdown.h"
 
@@ -26,7 +27,8 @@ struct Options {
   TextFlags text;
   std::vector<std::string> models;
   std::string reference, output;
-  bool fused = false;
+  bool fused = false, resume = false;
+  double save_every = 60;
 
   /// Tokens at a time that go through the kernels.
   std::size_t few() const { return fused ? std::numeric_limits<std::size_t>::max() : 0; }
@@ -50,6 +52,14 @@ struct Subjects {
     }
     max_context = std::min(max_context, first.config.max_context);
   }
+
+  /// The reference first.
+  std::vector<const io::ModelFiles*> all() const {
+    std::vector<const io::ModelFiles*> found;
+    if (reference) found.push_back(&*reference);
+    for (const io::ModelFiles& files : models) found.push_back(&files);
+    return found;
+  }
 };
 
 evaluate::Row<evaluate::ModelResult> make_row(const io::ModelFiles& files) {
@@ -62,23 +72,35 @@ evaluate::Row<evaluate::ModelResult> make_row(const io::ModelFiles& files) {
   return row;
 }
 
-/// Fills in quality and, with a reference, the noise floor.
+/// Fills in quality and, with a reference, the noise floor. `file`, if there is one, keeps what is
+/// found on the way.
 void measure_quality(const Subjects& subjects, const Options& options,
-                     const evaluate::Passage& passage, evaluate::ModelBench& bench,
-                     ThreadPool& pool) {
+                     const evaluate::Passage& passage, evaluate::ScoresFile* file,
+                     evaluate::ModelBench& bench, ThreadPool& pool) {
   const auto load = [&](const io::ModelFiles& files, std::size_t few) {
     return model::load_transformer(files, model::load_shared(files, pool), pool, few);
   };
   const std::size_t count = subjects.models.size();
-  const std::size_t passes = subjects.reference ? 1 + count : count;
+  const std::size_t passes = subjects.all().size();
+  std::vector<evaluate::Scores> scores(passes);
+  if (file != nullptr && options.resume) scores = file->read(passes, passage);
   Progress progress("perplexity " + passage.label,
                     static_cast<double>(passage.windows.size() * passes));
+  for (const evaluate::Scores& own : scores) {
+    progress.advance(static_cast<double>(own.nll.size() / passage.scored_per_window()));
+  }
   const auto done = [&] { progress.advance(1); };
+  const auto keep = [&](std::span<const evaluate::Scores> all) {
+    if (file != nullptr) file->keep(all);
+  };
   if (!subjects.reference) {
     for (std::size_t i = 0; i < count; ++i) {
       const model::Transformer own = load(subjects.models[i], options.few());
-      bench.rows[i].result->quality =
-          evaluate::summarise(evaluate::score(own, {}, passage, pool, done)[0], nullptr);
+      evaluate::score(own, {}, passage, pool, done, {scores[i]}, [&](const auto& one) {
+        scores[i] = one[0];
+        keep(scores);
+      });
+      bench.rows[i].result->quality = evaluate::summarise(scores[i], nullptr);
     }
     return;
   }
@@ -87,7 +109,7 @@ void measure_quality(const Subjects& subjects, const Options& options,
   for (const io::ModelFiles& files : subjects.models) own.push_back(load(files, options.few()));
   std::vector<const model::Transformer*> candidates;
   for (const model::Transformer& model : own) candidates.push_back(&model);
-  const auto scores = evaluate::score(reference, candidates, passage, pool, done);
+  scores = evaluate::score(reference, candidates, passage, pool, done, std::move(scores), keep);
   for (std::size_t i = 0; i < count; ++i) {
     bench.rows[i].result->quality = evaluate::summarise(scores[i + 1], &scores[0]);
   }
@@ -96,6 +118,7 @@ void measure_quality(const Subjects& subjects, const Options& options,
 
 void run(const Options& options) {
   options.machine.choose_isa();
+  if (options.resume && options.output.empty()) fail_usage("--resume: expected --output as well");
   const evaluate::PassageOptions passage_options = options.text.options();
   const Subjects subjects(options);
   const evaluate::Text text = evaluate::load_text(options.text.data);
@@ -112,7 +135,13 @@ void run(const Options& options) {
   host.read_bandwidth_gbs = evaluate::read_bandwidth(pool);
   evaluate::ModelBench bench;
   for (const io::ModelFiles& files : subjects.models) bench.rows.push_back(make_row(files));
-  measure_quality(subjects, options, passage, bench, pool);
+  std::optional<evaluate::ScoresFile> scores;
+  if (!options.output.empty()) {
+    scores.emplace(options.output + ".unfinished",
+                   evaluate::pass_digest(subjects.all(), passage, options.fused, pool),
+                   options.save_every);
+  }
+  measure_quality(subjects, options, passage, scores ? &*scores : nullptr, bench, pool);
   Progress speed("generate", static_cast<double>(subjects.models.size()));
   for (std::size_t i = 0; i < subjects.models.size(); ++i) {
     const io::ModelFiles& files = subjects.models[i];
@@ -152,6 +181,7 @@ void run(const Options& options) {
   json["rows"] = report::Json::array();
   for (const auto& row : bench.rows) json["rows"].push_back(report::to_json(row, &passage));
   write_atomically(options.output, report::to_text(json));
+  scores->remove();
 }
 
 }  // namespace
@@ -176,6 +206,13 @@ void add_eval(CLI::App& app) {
                     "of decoded weights: slower, and what generation costs besides");
   command->add_option("--output", options->output, "Also write the results as JSON")
       ->check(not_empty);
+  command->add_flag("--resume", options->resume,
+                    "Go on from what a killed run saved beside the output");
+  command
+      ->add_option("--save-every", options->save_every,
+                   "Seconds between two saves; 0: after every window")
+      ->check(CLI::Range(0.0, 1e9))
+      ->capture_default_str();
   options->machine.add_flags(*command);
   command->footer(
       "Example, the figure that llama.cpp quotes for 64 windows:\n"

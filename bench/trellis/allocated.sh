@@ -22,4 +22,4 @@ for bits in 2.1 3.1 4.1; do
   "$squish" quantize "$model" -o "$work/$bits" --resume --target-bpw "$bits" --spec "${specs%;}" \
     --calib "$calibration" --candidates "$work/candidates"
 done
-"$squish" eval "$work"/{2.1,3.1,4.1} --reference "$model" --ppl-tokens "$tokens" --output "$output"
+"$squish" eval "$work"/{2.1,3.1,4.1} --reference "$model" --ppl-tokens "$tokens" --output "$output" --resume

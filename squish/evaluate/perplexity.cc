@@ -97,7 +97,8 @@ Moments moments(std::size_t count, const Value& value) {
 std::vector<Scores> score(const model::Transformer& reference,
                           std::span<const model::Transformer* const> candidates,
                           const Passage& passage, ThreadPool& pool,
-                          const std::function<void()>& done) {
+                          const std::function<void()>& done, std::vector<Scores> begun,
+                          const std::function<void(std::span<const Scores>)>& keep) {
   for (const model::Transformer* candidate : candidates) {
     if (candidate->config.vocab != reference.config.vocab) {
       fail("a vocabulary of {} tokens cannot be compared with the reference's {}",
@@ -105,11 +106,18 @@ std::vector<Scores> score(const model::Transformer& reference,
     }
   }
   const std::size_t vocab = reference.config.vocab, count = passage.scored_per_window();
-  std::vector<Scores> scores(1 + candidates.size());
+  std::vector<Scores> scores = std::move(begun);
+  scores.resize(1 + candidates.size());
+  const std::size_t known = scores[0].nll.size();
+  for (const Scores& own : std::span(scores).subspan(1)) {
+    if (own.error.empty() && (own.nll.size() != known || own.kld.size() != known)) {
+      fail("the scores to go on from are not of the same windows");
+    }
+  }
   ChunkScorer scorer(vocab, pool);
   Matrix reference_logits(kPositions, vocab), candidate_logits(kPositions, vocab);
 
-  for (std::size_t w = 0; w < passage.windows.size(); ++w) {
+  for (std::size_t w = known / count; w < passage.windows.size(); ++w) {
     const std::span<const model::TokenId> window = passage.windows[w];
     const Matrix reference_states = scored_states(reference, window, passage.first_scored, pool);
     extend(scores[0], count, true);
@@ -141,6 +149,7 @@ std::vector<Scores> score(const model::Transformer& reference,
         scorer.candidate(logits, targets, at, scores[i + 1]);
       }
     }
+    if (keep) keep(scores);
   }
   return scores;
 }

@@ -1,7 +1,9 @@
 // `bench --model-dir`, `eval` and `run` on a tiny model, end to end.
 #include <gmock/gmock.h>
 
+#include <chrono>
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "tests/apps/run_squish.h"
 #include "tests/evaluate/tiny_model.h"
@@ -97,6 +99,32 @@ TEST_F(OnModel, EvalComparesWithAReference) {
   EXPECT_GT(result()["rows"][0]["kld_mean"], 0.001);
 }
 
+TEST_F(OnModel, EvalGoesOnWhereItWasKilled) {
+  const TinyModel other(2);
+  std::vector<std::string> arguments = {"eval",     model(),  "--reference",  other.path().string(),
+                                        "--output", "r.json", "--ppl-data",   text(),
+                                        "--ctx",    "32",     "--save-every", "0"};
+  ASSERT_EQ(squish(arguments).code, 0);
+  const json whole = result()["rows"][0];
+  ASSERT_FALSE(std::filesystem::exists(directory() / "r.json.unfinished"));
+  std::filesystem::remove(directory() / "r.json");
+
+  const pid_t child = start(arguments, "/dev/null", "/dev/null");
+  while (!std::filesystem::exists(directory() / "r.json.unfinished") &&
+         !std::filesystem::exists(directory() / "r.json")) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  ::kill(child, SIGKILL);
+  ASSERT_EQ(wait_for(child), 128 + SIGKILL);
+  arguments.push_back("--resume");
+  const Outcome resumed = squish(arguments);
+  ASSERT_EQ(resumed.code, 0) << resumed.err;
+  for (const char* const field : {"nll", "kld_mean", "kld_p99", "top1_agreement"}) {
+    EXPECT_EQ(result()["rows"][0][field], whole[field]) << field;
+  }
+  EXPECT_FALSE(std::filesystem::exists(directory() / "r.json.unfinished"));
+}
+
 TEST_F(OnModel, RunStreamsTheSameTextForTheSameSeed) {
   const std::vector<std::string> arguments = {"run", model(), "-p", "Hello", "-n", "20"};
   const Outcome greedy = squish(arguments);
@@ -123,6 +151,7 @@ TEST_F(OnModel, WrongInputIsOneSentence) {
   expect_failure({"bench", "--model-dir", "/nonexistent"}, 1, "/nonexistent");
   expect_failure({"eval", model(), "--ppl-data", "/nonexistent.txt"}, 1, "/nonexistent.txt");
   expect_failure({"eval", model(), "--ppl-data", text(), "--ctx", "97"}, 2, "at most 96");
+  expect_failure({"eval", model(), "--ppl-data", text(), "--resume"}, 2, "expected --output");
   expect_failure({"eval", model(), "--ppl-protocol", "hf"}, 2, "gptq or llama.cpp");
   expect_failure({"run", model()}, 2, "--prompt");
   expect_failure({"run", model(), "-p", ""}, 2, "empty");

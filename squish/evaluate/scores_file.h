@@ -1,0 +1,44 @@
+#pragma once
+#include <chrono>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "squish/evaluate/perplexity.h"
+#include "squish/io/model_files.h"
+
+/// The scores of a pass over a text that was stopped, from which it goes on.
+namespace squish::evaluate {
+
+/// Digest of all that the scores of these models depend on; `fused` as `squish eval` has it. Reads
+/// all of them.
+std::string pass_digest(std::span<const io::ModelFiles* const> models, const Passage& passage,
+                        bool fused, ThreadPool& pool);
+
+/// A file that keeps them: safetensors, `I.nll` and `I.kld` F64 and `I.agrees` U8 for model I,
+/// which only the program that wrote it takes.
+class ScoresFile {
+ public:
+  /// `save_every`: seconds of work between two saves.
+  ScoresFile(std::filesystem::path path, std::string pass, double save_every)
+      : path_(std::move(path)), pass_(std::move(pass)), save_every_(save_every) {}
+
+  /// Those of `models` models, each of whole windows of the passage; all empty where there is no
+  /// file. Error if it is damaged or another pass's.
+  std::vector<Scores> read(std::size_t models, const Passage& passage) const;
+
+  /// Writes the file if the last time is long enough ago.
+  void keep(std::span<const Scores> scores);
+
+  /// For when the results are safe.
+  void remove() const;
+
+ private:
+  std::filesystem::path path_;
+  std::string pass_;
+  std::chrono::duration<double> save_every_;
+  std::chrono::steady_clock::time_point saved_at_ = std::chrono::steady_clock::now();
+};
+
+}  // namespace squish::evaluate
