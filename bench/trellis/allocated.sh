@@ -12,7 +12,7 @@ keys=${4:-}
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/squish
 work=$cache/trellis/$(basename "$model")$keys-allocated
 calibration=${SQUISH_CALIB:-$cache/$(basename "$model").calib}
-squish=build/release/squish
+squish=${SQUISH:-build/release/squish}
 
 [ -x "$squish" ] || ./build.sh
 mkdir -p "$work"

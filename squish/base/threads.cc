@@ -16,8 +16,29 @@
 
 namespace squish {
 namespace {
-thread_local bool inside_body = false;
-}
+thread_local const void* inside = nullptr;  // the pool of whose run this thread does a chunk
+
+/// The exception of the lowest chunk that failed; under the mutex of whoever has it.
+struct Failure {
+  std::size_t chunk = std::numeric_limits<std::size_t>::max();
+  std::exception_ptr exception;
+
+  void add(std::size_t failed) {
+    if (failed >= chunk) return;
+    chunk = failed;
+    exception = std::current_exception();
+  }
+};
+
+/// A run that a body has called: that thread takes chunks, and so do those with nothing to do.
+struct NestedRun {
+  const std::function<void(std::size_t)>& body;
+  std::size_t count;
+  std::atomic<std::size_t> next = 0;
+  int helpers = 0;  // this and `failure` under State::nested_mutex
+  Failure failure = {};
+};
+}  // namespace
 
 // A run is published as a ticket: its number in the high half, the next chunk in the low half. A
 // chunk is taken by compare and swap, so a thread that comes late takes none of another run's. The
@@ -38,8 +59,12 @@ struct ThreadPool::State {
   std::atomic<std::size_t> chunks = 0, done = 0;
   std::atomic<int> sleepers = 0;
   std::atomic<bool> caller_sleeps = false, stop = false;
-  std::size_t failed_chunk = std::numeric_limits<std::size_t>::max();
-  std::exception_ptr failure;
+  Failure failure;
+
+  std::mutex nested_mutex;
+  std::condition_variable left;    // by a helper
+  std::vector<NestedRun*> nested;  // whose callers are at work
+  std::atomic<int> open = 0;       // those of them with chunks that nobody has taken
 
   ~State() {
     stop = true;
@@ -71,17 +96,14 @@ struct ThreadPool::State {
     while (number(t) == run && chunk_of(t) < count) {
       if (!ticket.compare_exchange_weak(t, t + 1)) continue;
       const std::size_t chunk = chunk_of(t);
-      inside_body = true;
+      const void* const before = std::exchange(inside, this);
       try {
         (*current)(chunk);
       } catch (...) {
         const std::lock_guard lock(mutex);
-        if (chunk < failed_chunk) {
-          failed_chunk = chunk;
-          failure = std::current_exception();
-        }
+        failure.add(chunk);
       }
-      inside_body = false;
+      inside = before;
       if (done.fetch_add(1) + 1 == count && caller_sleeps) {
         const std::lock_guard lock(mutex);
         finished.notify_all();
@@ -94,10 +116,11 @@ struct ThreadPool::State {
     std::uint64_t seen = 0;
     const auto ready = [&] {
       const std::uint64_t t = ticket.load();
-      return stop || (number(t) != seen && chunk_of(t) != kTaken);
+      return stop || (number(t) != seen && chunk_of(t) != kTaken) || open > 0;
     };
     while (!stop) {
       look_for(ready);
+      if (help()) continue;
       if (!ready()) {
         std::unique_lock lock(mutex);
         ++sleepers;
@@ -105,17 +128,72 @@ struct ThreadPool::State {
         --sleepers;
       }
       const std::uint64_t t = ticket.load();
+      if (number(t) == seen) continue;
       seen = number(t);
       work(t);
     }
+  }
+
+  void take_chunks(NestedRun& run) {
+    for (std::size_t chunk = run.next++; chunk < run.count; chunk = run.next++) {
+      if (chunk + 1 == run.count) --open;
+      try {
+        run.body(chunk);
+      } catch (...) {
+        const std::lock_guard lock(nested_mutex);
+        run.failure.add(chunk);
+      }
+    }
+  }
+
+  /// Takes chunks of a nested run; false if there are none.
+  bool help() {
+    if (open <= 0) return false;
+    NestedRun* run = nullptr;
+    {
+      const std::lock_guard lock(nested_mutex);
+      const auto found = std::find_if(nested.begin(), nested.end(), [](const NestedRun* candidate) {
+        return candidate->next < candidate->count;
+      });
+      if (found == nested.end()) return false;
+      run = *found;
+      ++run->helpers;
+    }
+    const void* const before = std::exchange(inside, this);
+    take_chunks(*run);
+    inside = before;
+    const std::lock_guard lock(nested_mutex);
+    --run->helpers;
+    left.notify_all();
+    return true;
+  }
+
+  void run_nested(std::size_t count, const std::function<void(std::size_t)>& what) {
+    NestedRun run{what, count};
+    {
+      const std::lock_guard lock(nested_mutex);
+      nested.push_back(&run);
+      ++open;
+    }
+    if (sleepers > 0 || caller_sleeps) {
+      const std::lock_guard lock(mutex);
+      wake.notify_all();
+      finished.notify_all();
+    }
+    take_chunks(run);
+    {
+      std::unique_lock lock(nested_mutex);
+      std::erase(nested, &run);
+      left.wait(lock, [&] { return run.helpers == 0; });
+    }
+    if (run.failure.exception) std::rethrow_exception(run.failure.exception);
   }
 
   void run(std::size_t count, const std::function<void(std::size_t)>& what) {
     body = &what;
     chunks = count;
     done = 0;
-    failed_chunk = std::numeric_limits<std::size_t>::max();
-    failure = nullptr;
+    failure = {};
     const std::uint64_t t = (number(ticket.load()) + 1) << 32;
     ticket = t;
     if (sleepers > 0) {
@@ -124,15 +202,17 @@ struct ThreadPool::State {
     }
     work(t);
     const auto all_done = [&] { return done.load() == count; };
-    look_for(all_done);
-    if (!all_done()) {
+    const auto ready = [&] { return all_done() || open > 0; };
+    while (!all_done()) {
+      look_for(ready);
+      if (all_done() || help()) continue;
       std::unique_lock lock(mutex);
       caller_sleeps = true;
-      finished.wait(lock, all_done);
+      finished.wait(lock, ready);
       caller_sleeps = false;
     }
     ticket = t | kTaken;  // before `body` and `chunks` change
-    if (failure) std::rethrow_exception(std::exchange(failure, nullptr));
+    if (failure.exception) std::rethrow_exception(std::exchange(failure, {}).exception);
   }
 };
 
@@ -154,10 +234,12 @@ ThreadPool::~ThreadPool() = default;
 int ThreadPool::size() const { return static_cast<int>(state_->workers.size()) + 1; }
 
 void ThreadPool::run(std::size_t chunks, const std::function<void(std::size_t)>& body) {
-  if (inside_body || chunks <= 1 || state_->workers.empty()) {
+  const bool elsewhere = inside != nullptr && inside != state_.get();  // each pool has its threads
+  if (elsewhere || chunks <= 1 || state_->workers.empty()) {
     for (std::size_t chunk = 0; chunk < chunks; ++chunk) body(chunk);
     return;
   }
+  if (inside != nullptr) return state_->run_nested(chunks, body);
   const std::lock_guard caller(state_->one_caller);
   state_->run(chunks, body);
 }

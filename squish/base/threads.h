@@ -21,7 +21,7 @@ class ThreadPool {
 
   /// Calls body(chunk) once for each chunk in [0, chunks), in any order, and returns when all are
   /// done. The exception of the lowest failing chunk is rethrown. Called from inside a body it
-  /// runs all chunks on the calling thread.
+  /// runs chunks on the calling thread and on those that have nothing to do.
   void run(std::size_t chunks, const std::function<void(std::size_t chunk)>& body);
 
  private:

@@ -1,7 +1,9 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <functional>
 #include <map>
+#include <numeric>
 #include <set>
 #include <tuple>
 #include <utility>
@@ -81,13 +83,19 @@ Estimate estimate(const io::ModelFiles& files, const Plan& plan, bool calibrated
   std::set<std::pair<std::string, std::string>> prepared;              // input, spec
   Estimate result;
   double bytes = 0, memory = 0;
-  for (const PlannedTensor& tensor : plan.compressed) {
+  std::vector<double> together;  // what each of the tensors takes that share an input
+  for (std::size_t i = 0; i < plan.compressed.size(); ++i) {
+    const PlannedTensor& tensor = plan.compressed[i];
     const quant::Method& method = quant::find_method(tensor.spec.method());
     const std::string spec = tensor.spec.full();
     const bool with_moments = calibrated && method.prepare != nullptr && tensor.linear;
     const double cols = static_cast<double>(tensor.cols);
     const double weights = static_cast<double>(tensor.rows) * cols;
-    memory = std::max(memory, 4 * method.memory.weights * weights +
+    if (i == 0 || !share_input(tensor, plan.compressed[i - 1])) together.clear();
+    together.push_back(4 * method.memory.weights * weights);
+    std::sort(together.begin(), together.end(), std::greater());
+    const std::size_t at_once = std::min(together.size(), static_cast<std::size_t>(pool.size()));
+    memory = std::max(memory, std::accumulate(together.begin(), together.begin() + at_once, 0.0) +
                                   (with_moments ? 8 * method.memory.hessians * cols * cols : 0));
     bytes += tensor.nominal_bpw * weights / 8;
     auto [at, is_new] = trials.try_emplace({spec, tensor.cols, with_moments});

@@ -10,6 +10,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <mutex>
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -77,6 +78,28 @@ class Log {
  private:
   fs::path path_;
   int fd_;
+};
+
+/// Shares out the time that passes among those at work, so that the sum of what each was given is
+/// no more than that.
+class SharedClock {
+ public:
+  /// Seconds that each of those at work since the beginning would have been given.
+  double now(int workers_more) {
+    const std::lock_guard lock(mutex_);
+    const auto now = std::chrono::steady_clock::now();
+    const std::chrono::duration<double> passed = now - then_;
+    if (workers_ > 0) seconds_ += passed.count() / workers_;
+    then_ = now;
+    workers_ += workers_more;
+    return seconds_;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::chrono::steady_clock::time_point then_ = std::chrono::steady_clock::now();
+  double seconds_ = 0;
+  int workers_ = 0;
 };
 
 /// Besides what a job that was killed at its very start leaves.
@@ -176,15 +199,25 @@ class Job {
     for (const PlannedTensor& tensor : plan_.compressed) weights += tensor.rows * tensor.cols;
     Log log(options_.out / kLogFile);
     Progress progress(options_.label, static_cast<double>(weights), options_.quiet);
-    for (std::size_t i = 0; i < plan_.compressed.size(); ++i) {
-      const PlannedTensor& tensor = plan_.compressed[i];
-      if (!read_done(file(i + 1), tensor)) {
-        progress.advance(0, tensor.name);
-        if (i >= candidates_.size() || !take_candidate(candidates_[i], tensor, file(i + 1))) {
-          write_tensor(tensor, file(i + 1), log);
+    const auto advance = [&](const PlannedTensor& tensor) {
+      progress.advance(static_cast<double>(tensor.rows * tensor.cols), tensor.name);
+    };
+    const std::vector<PlannedTensor>& tensors = plan_.compressed;
+    for (std::size_t begin = 0, end = 0; begin < tensors.size(); begin = end) {
+      std::vector<Wanted> wanted;
+      for (; end < tensors.size(); ++end) {
+        if (end > begin && !share_input(tensors[begin], tensors[end])) break;
+        const fs::path path = file(end + 1);
+        const bool is_there =
+            read_done(path, tensors[end]) ||
+            (end < candidates_.size() && take_candidate(candidates_[end], tensors[end], path));
+        if (is_there) {
+          advance(tensors[end]);
+        } else {
+          wanted.push_back({tensors[end], path});
         }
       }
-      progress.advance(static_cast<double>(tensor.rows * tensor.cols), tensor.name);
+      write_tensors(wanted, log, advance);
     }
   }
 
@@ -223,16 +256,11 @@ class Job {
       const DirectoryLock lock(options_.candidates, true);
       remove_partial_files(options_.candidates);
     }
-    const auto store = [&](const PlannedTensor& tensor, const fs::path& path) {
+    const auto store = [&](const std::vector<Wanted>& wanted, const auto& done) {
       // Two jobs that share candidates share the work.
       std::optional<DirectoryLock> lock;
       if (!options_.candidates.empty()) lock.emplace(options_.candidates, true);
-      const auto done = read_done(path, tensor);
-      if (!done) return write_tensor(tensor, path, log);
-      const io::Tensor& stored = done->at(tensor.name);
-      return Stored{stored.stored_bytes(),
-                    loss(tensor.name, io::read_matrix(files_.table.at(tensor.name), pool_),
-                         io::read_matrix(stored, pool_))};
+      return write_tensors(wanted, log, done);
     };
     Decision decision = decide(files_, plan_, *options_.target, options_.out,
                                candidate_folders(job), store, options_.quiet, pool_);
@@ -243,21 +271,54 @@ class Job {
     }
   }
 
-  /// Without calibration all inputs count alike.
-  double loss(const std::string& name, const Matrix& weights, const Matrix& decoded) {
-    const quant::InputMoments* const moments = inputs_.moments(name);
-    return moments != nullptr ? quant::proxy_loss(weights, decoded, moments->second, pool_)
-                              : std::pow(10, -0.1 * quant::snr_db(weights, decoded, pool_));
+  /// What of a tensor's input is known; null: nothing.
+  struct Input {
+    const quant::Prepared* prepared;
+    const quant::InputMoments* moments;
+    double seconds;  // of making them, this tensor's share
+  };
+
+  /// Several at a time; all have one input. What is there already is left alone.
+  std::vector<Stored> write_tensors(const std::vector<Wanted>& wanted, Log& log,
+                                    const std::function<void(const PlannedTensor&)>& done) {
+    const double start = clock_.now(1);
+    std::vector<Input> inputs;
+    for (const auto& [tensor, path] : wanted) {
+      inputs.push_back(
+          {inputs_.prepared(tensor.name, tensor.spec), inputs_.moments(tensor.name), 0});
+    }
+    const double seconds = clock_.now(-1) - start;
+    for (Input& input : inputs) input.seconds = seconds / static_cast<double>(inputs.size());
+    std::vector<Stored> stored(wanted.size());
+    pool_.run(wanted.size(), [&](std::size_t i) {
+      const auto& [tensor, path] = wanted[i];
+      stored[i] = write_tensor(tensor, path, inputs[i], log);
+      done(tensor);
+    });
+    return stored;
   }
 
-  Stored write_tensor(const PlannedTensor& tensor, const fs::path& path, Log& log) {
-    const auto start = std::chrono::steady_clock::now();
-    const Matrix weights = io::read_matrix(files_.table.at(tensor.name), pool_);
-    const quant::Prepared* const prepared = inputs_.prepared(tensor.name, tensor.spec);
-    const quant::Packed packed = quantize(tensor, weights, prepared);
+  /// Without moments all inputs count alike.
+  double loss(const Matrix& weights, const Matrix& decoded, const Input& input) {
+    return input.moments != nullptr
+               ? quant::proxy_loss(weights, decoded, input.moments->second, pool_)
+               : std::pow(10, -0.1 * quant::snr_db(weights, decoded, pool_));
+  }
+
+  Stored write_tensor(const PlannedTensor& tensor, const fs::path& path, const Input& input,
+                      Log& log) {
+    const io::Tensor& source = files_.table.at(tensor.name);
+    if (const auto done = read_done(path, tensor)) {
+      const io::Tensor& stored = done->at(tensor.name);
+      return {stored.stored_bytes(),
+              loss(io::read_matrix(source, pool_), io::read_matrix(stored, pool_), input)};
+    }
+    const double start = clock_.now(1);
+    const Matrix weights = io::read_matrix(source, pool_);
+    const quant::Packed packed = quantize(tensor, weights, input.prepared);
     const io::Tensor stored = io::packed_tensor(tensor.name, packed);
     io::write_checkpoint_file(path, {{stored}});
-    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+    const double seconds = input.seconds + clock_.now(-1) - start;
     const Matrix decoded = quant::dequantize(packed, pool_);
     nlohmann::ordered_json line = {{"tensor", tensor.name},
                                    {"spec", tensor.spec.full()},
@@ -265,14 +326,14 @@ class Job {
                                    {"cols", tensor.cols},
                                    {"bpw", packed.bpw()},
                                    {"snr_db", quant::snr_db(weights, decoded, pool_)},
-                                   {"seconds", seconds.count()},
+                                   {"seconds", seconds},
                                    {"anonymous_bytes", anonymous_memory()},
                                    {"peak_rss_bytes", peak_rss_bytes()}};
-    const double lost = loss(tensor.name, weights, decoded);
-    if (inputs_.moments(tensor.name) != nullptr) line["proxy_snr_db"] = -10 * std::log10(lost);
-    if (prepared != nullptr) {
-      line["damping"] = prepared->damping;
-      line["diagonal_only"] = prepared->diagonal_only;
+    const double lost = loss(weights, decoded, input);
+    if (input.moments != nullptr) line["proxy_snr_db"] = -10 * std::log10(lost);
+    if (input.prepared != nullptr) {
+      line["damping"] = input.prepared->damping;
+      line["diagonal_only"] = input.prepared->diagonal_only;
     }
     log.write(line.dump() + "\n");
     return {stored.stored_bytes(), lost};
@@ -295,6 +356,7 @@ class Job {
   const JobOptions& options_;
   ThreadPool& pool_;
   PreparedInputs inputs_;
+  SharedClock clock_;
 };
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "squish/base/error.h"
+#include "squish/io/calibration.h"
 
 namespace squish::compress {
 namespace {
@@ -103,6 +104,10 @@ std::vector<TensorRule> table_rules(const io::ModelConfig& config, int embed_bit
                head_bits, head_bits);
   }
   return rules;
+}
+
+bool share_input(const PlannedTensor& a, const PlannedTensor& b) {
+  return a.linear && b.linear && io::input_name(a.name) == io::input_name(b.name);
 }
 
 }  // namespace squish::compress

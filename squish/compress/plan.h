@@ -42,6 +42,10 @@ struct Plan {
 Plan make_plan(const io::ModelFiles& files, const quant::Spec& spec,
                const std::vector<TensorRule>& rules);
 
+/// Whether they are given the same vectors: their moments are one, and they are compressed
+/// together.
+bool share_input(const PlannedTensor& a, const PlannedTensor& b);
+
 /// What a job is going to take, from the plan alone.
 struct Estimate {
   std::size_t memory_bytes = 0;  ///< anonymous memory at its peak

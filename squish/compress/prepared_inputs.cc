@@ -7,7 +7,7 @@ const quant::InputMoments* PreparedInputs::moments(const std::string& tensor) {
   const std::string input = io::input_name(tensor);
   if (!calibration_->inputs.contains(input)) return nullptr;  // an embedding
   if (input != input_ || !moments_) {
-    by_spec_.clear();
+    prepared_.clear();
     moments_.reset();  // before the next is there
     moments_ = calibration_->moments(tensor);
     input_ = input;
@@ -19,7 +19,10 @@ const quant::Prepared* PreparedInputs::prepared(const std::string& tensor,
                                                 const quant::Spec& spec) {
   const quant::InputMoments* const found = moments(tensor);
   if (found == nullptr) return nullptr;
-  auto [at, is_new] = by_spec_.try_emplace(spec.full());
+  const quant::Method& method = quant::find_method(spec.method());
+  std::string values;
+  for (const std::string& key : method.prepare_keys) values += spec.word(key) + ",";
+  auto [at, is_new] = prepared_.try_emplace({method.prepare, values});
   if (is_new) at->second = quant::prepare(*found, spec, pool_, seed_, input_);
   return at->second.get();
 }

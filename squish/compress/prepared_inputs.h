@@ -11,8 +11,8 @@
 namespace squish::compress {
 
 /// A calibration as the methods take it. What tensors with one input share (its moments, and what
-/// a method makes of them) is made once as long as they come one after the other, and one input at
-/// a time is in memory.
+/// methods make of them) is made once as long as they come one after the other, and one input at a
+/// time is in memory.
 class PreparedInputs {
  public:
   /// `calibration` may be null: then there is nothing for any tensor.
@@ -30,8 +30,12 @@ class PreparedInputs {
   std::uint64_t seed_;
   ThreadPool& pool_;
   std::string input_;
-  std::optional<quant::InputMoments> moments_;                             // of input_
-  std::map<std::string, std::shared_ptr<const quant::Prepared>> by_spec_;  // spec in full
+  std::optional<quant::InputMoments> moments_;  // of input_
+  /// By all that it depends on besides the moments: the function that makes it, and what that
+  /// reads.
+  std::map<std::pair<decltype(quant::Method::prepare), std::string>,
+           std::shared_ptr<const quant::Prepared>>
+      prepared_;
 };
 
 }  // namespace squish::compress

@@ -81,21 +81,28 @@ class Decider {
     fs::create_directories(out_ / kCandidates);
     for (const fs::path& folder : folders_) fs::create_directories(folder);
     double weights = 0;
-    std::size_t most = 0;
     for (const Subject& subject : subjects_) {
       weights += subject.weights() * static_cast<double>(subject.choices.size());
-      most = std::max(most, subject.choices.size());
     }
     Progress progress("candidates", weights, quiet_);
-    // Candidate by candidate: what tensors with one input share is made once for each.
-    for (std::size_t c = 0; c < most; ++c) {
-      for (std::size_t t = 0; t < subjects_.size(); ++t) {
+    const auto done = [&](const PlannedTensor& tensor) {
+      progress.advance(static_cast<double>(tensor.rows * tensor.cols), tensor.name);
+    };
+    for (std::size_t begin = 0, end = 0; begin < subjects_.size(); begin = end) {
+      std::vector<Wanted> wanted;
+      for (; end < subjects_.size(); ++end) {
+        const Subject& subject = subjects_[end];
+        if (end > begin && !share_input(subject.choices[0], subjects_[begin].choices[0])) break;
+        for (std::size_t c = 0; c < subject.choices.size(); ++c) {
+          wanted.push_back({subject.choices[c], file(end, c)});
+        }
+      }
+      const std::vector<Stored> stored = store(wanted, done);
+      for (std::size_t t = begin, i = 0; t < end; ++t) {
         Subject& subject = subjects_[t];
-        if (c >= subject.choices.size()) continue;
-        const PlannedTensor& choice = subject.choices[c];
-        progress.advance(0, choice.spec.asked() + " " + choice.name);
-        subject.stored.push_back(store(choice, file(t, c)));
-        progress.advance(subject.weights());
+        while (subject.stored.size() < subject.choices.size()) {
+          subject.stored.push_back(stored[i++]);
+        }
       }
     }
   }
@@ -309,10 +316,12 @@ std::string all_specs(const Target& target) {
   return specs;
 }
 
-Decision decide(const io::ModelFiles& files, const Plan& plan, const Target& target,
-                const fs::path& out, const std::vector<fs::path>& folders,
-                const std::function<Stored(const PlannedTensor&, const fs::path&)>& store,
-                bool quiet, ThreadPool& pool) {
+Decision decide(
+    const io::ModelFiles& files, const Plan& plan, const Target& target, const fs::path& out,
+    const std::vector<fs::path>& folders,
+    const std::function<std::vector<Stored>(
+        const std::vector<Wanted>&, const std::function<void(const PlannedTensor&)>&)>& store,
+    bool quiet, ThreadPool& pool) {
   Decider decider(files, plan, target, out, folders, quiet, pool);
   if (!decider.read_plan()) {
     decider.budget();

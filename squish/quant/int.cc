@@ -426,6 +426,7 @@ Method int_method(unsigned bits) {
                            "clip=mse they refit the grids too")},
       .nominal_bpw = nominal_bpw,
       .prepare = prepare,
+      .prepare_keys = {"damp", "order", "sweeps"},
       .encode = encode,
       .memory = {.weights = 2, .hessians = 2.7},
       .decode = decode,

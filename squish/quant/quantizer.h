@@ -61,7 +61,8 @@ struct EncodeContext {
   std::uint64_t seed = 0;
   /// Names the tensor; keys its random streams.
   std::string_view key = "";
-  /// From prepare() with the same spec and seed; null: no calibration, H is the identity.
+  /// From prepare() with the same seed and a spec of the same prepare_keys; null: no calibration, H
+  /// is the identity.
   const Prepared* prepared = nullptr;
 };
 
@@ -100,6 +101,8 @@ struct Method {
   /// See prepare(); null where the method makes no use of calibration.
   std::shared_ptr<const Prepared> (*prepare)(const InputMoments& moments, const Spec& spec,
                                              const PrepareContext& context) = nullptr;
+  /// The keys that prepare() looks at: specs that agree in them share what it makes.
+  std::vector<std::string> prepare_keys = {};
   /// `weights`: rows x cols, neither zero, all in +-kLargestWeight (checked by quantize()).
   Packed (*encode)(ConstMatrixView weights, const Spec& spec,
                    const EncodeContext& context) = nullptr;

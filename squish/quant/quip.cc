@@ -305,6 +305,7 @@ Method quip_method() {
       .check = check,
       .nominal_bpw = nominal_bpw,
       .prepare = prepare,
+      .prepare_keys = {"damp", "sweeps"},
       .encode = encode,
       .memory = {.weights = 2, .hessians = 3.15},
       .decode = decode,

@@ -312,6 +312,7 @@ Method trellis_method() {
       .check = check,
       .nominal_bpw = nominal_bpw,
       .prepare = prepare,
+      .prepare_keys = {"damp", "form", "sweeps"},
       .encode = encode,
       .memory = {.weights = 3, .hessians = 3.15},
       .decode = decode,

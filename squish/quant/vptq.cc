@@ -314,6 +314,7 @@ Method vptq_method() {
       .check = check,
       .nominal_bpw = nominal_bpw,
       .prepare = prepare,
+      .prepare_keys = {"damp", "order", "sweeps"},
       .encode = encode,
       .memory = {.weights = 3.3, .hessians = 2.7},
       .decode = decode,

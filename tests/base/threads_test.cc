@@ -51,6 +51,48 @@ TEST(ThreadPool, NestedRunsWork) {
   EXPECT_EQ(count, std::vector<int>(64, 1));
 }
 
+TEST(ThreadPool, ThreadsWithNothingToDoHelpInNestedRuns) {
+  ThreadPool pool(2);
+  std::atomic<int> arrived = 0;
+  std::atomic<bool> missed = false;
+  pool.run(2, [&](std::size_t outer) {
+    if (outer == 1) return;
+    pool.run(2, [&](std::size_t) {  // each waits for the other: one thread alone would not end
+      ++arrived;
+      const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+      while (arrived < 2 && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+      if (arrived < 2) missed = true;
+    });
+  });
+  EXPECT_FALSE(missed);
+}
+
+TEST(ThreadPool, NestedRunsStayApartAndRethrow) {
+  for (const int threads : {2, 5}) {
+    ThreadPool pool(threads);
+    for (int repeat = 0; repeat < 300; ++repeat) {
+      std::vector<std::size_t> sums(6);
+      std::vector<std::string> failures(6);
+      pool.run(sums.size(), [&](std::size_t outer) {
+        std::vector<std::atomic<std::size_t>> parts(2 + outer);
+        pool.run(parts.size(), [&](std::size_t inner) {
+          pool.run(3, [&](std::size_t innermost) { parts[inner] += innermost; });
+        });
+        for (const auto& part : parts) sums[outer] += part;
+        try {
+          pool.run(9, [&](std::size_t inner) {
+            if (inner % 4 == 3) throw std::runtime_error(std::to_string(inner));
+          });
+        } catch (const std::runtime_error& error) {
+          failures[outer] = error.what();
+        }
+      });
+      EXPECT_EQ(sums, (std::vector<std::size_t>{6, 9, 12, 15, 18, 21}));
+      EXPECT_EQ(failures, std::vector<std::string>(6, "3"));
+    }
+  }
+}
+
 // Some runs find the others awake, some asleep; each sees its own body alone.
 TEST(ThreadPool, KeepsShortRunsApart) {
   for (const int threads : {2, 3}) {
