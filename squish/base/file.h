@@ -36,6 +36,25 @@ void write_atomically(const std::filesystem::path& path, std::span<const std::st
 /// Leaves nothing behind.
 void check_writable(const std::filesystem::path& path);
 
+/// Keeps others that lock the same path out for as long as it lives; the kernel lets go of it when
+/// the process dies.
+class FileLock {
+ public:
+  /// Opens a file (made if it is missing) or a directory; nobody is kept out yet.
+  explicit FileLock(const std::filesystem::path& path);
+  FileLock(FileLock&& other) noexcept;
+  FileLock& operator=(FileLock&&) = delete;
+  ~FileLock();
+
+  bool is_open() const { return fd_ >= 0; }  ///< errno says why not
+  /// Waits where others hold it, or not; whether it is held now. errno is EWOULDBLOCK where others
+  /// do.
+  bool take(bool wait);
+
+ private:
+  int fd_;
+};
+
 /// ${XDG_CACHE_HOME:-~/.cache}/squish, which may not exist.
 std::filesystem::path user_cache();
 

@@ -1,11 +1,6 @@
 #include "squish/compress/candidate.h"
 
-#include <fcntl.h>
-#include <sys/file.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <chrono>
 #include <fstream>
 #include <map>
@@ -60,23 +55,13 @@ std::optional<Cost> read_cost(const fs::path& log, const Plan& plan) {
 
 /// Has other programs that want the same entry wait for this one. Without it, where the lock cannot
 /// be had (a cache that is read only), two that write at once fail in run_job().
-class EntryLock {
- public:
-  explicit EntryLock(const fs::path& entry) {
-    std::error_code ignored;
-    fs::create_directories(entry.parent_path(), ignored);
-    fd_ = ::open((entry.string() + ".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-    while (fd_ >= 0 && ::flock(fd_, LOCK_EX) != 0 && errno == EINTR) continue;
-  }
-  ~EntryLock() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  EntryLock(const EntryLock&) = delete;
-  EntryLock& operator=(const EntryLock&) = delete;
-
- private:
-  int fd_ = -1;
-};
+FileLock lock_entry(const fs::path& entry) {
+  std::error_code ignored;
+  fs::create_directories(entry.parent_path(), ignored);
+  FileLock lock(entry.string() + ".lock");
+  lock.take(true);
+  return lock;
+}
 
 /// Whether run_job() can take the entry: whole and undamaged, begun, or nothing at all.
 bool is_usable(const fs::path& entry, const io::CheckpointJob& job) {
@@ -102,7 +87,7 @@ Candidate cached_candidate(const io::ModelFiles& files, const Plan& plan, JobOpt
   const io::CheckpointJob job = describe_job(files, plan, options, pool);
   options.out = cache / program_name() / io::job_digest(job).substr(0, kNameLength);
   options.resume = true;
-  const EntryLock lock(options.out);
+  const FileLock lock = lock_entry(options.out);
   if (!is_usable(options.out, job)) fs::remove_all(options.out);  // made again
   run_job(files, plan, job, options, pool);
   std::error_code ignored;  // an entry that looks old is only made again

@@ -1,7 +1,6 @@
 #include "squish/compress/job.h"
 
 #include <fcntl.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,6 +14,7 @@
 #include <optional>
 
 #include "squish/base/error.h"
+#include "squish/base/file.h"
 #include "squish/base/isa.h"
 #include "squish/base/memory.h"
 #include "squish/base/progress.h"
@@ -32,28 +32,15 @@ namespace fs = std::filesystem;
 
 constexpr std::size_t kDigestLength = 16;  // of a folder's name
 
-/// Keeps other jobs off the same directory for as long as it lives, or has them `wait`; the kernel
-/// lets go of it when the process dies.
-class DirectoryLock {
- public:
-  explicit DirectoryLock(const fs::path& directory, bool wait = false)
-      : fd_(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
-    if (fd_ < 0) fail("{}: cannot be opened: {}", directory.string(), std::strerror(errno));
-    int failed = 0;
-    do {
-      failed = ::flock(fd_, wait ? LOCK_EX : LOCK_EX | LOCK_NB);
-    } while (failed != 0 && errno == EINTR);
-    if (failed == 0 || errno != EWOULDBLOCK) return;
-    ::close(fd_);
+/// Keeps other jobs off the same directory, or has them `wait`.
+FileLock lock_directory(const fs::path& directory, bool wait = false) {
+  FileLock lock(directory);
+  if (!lock.is_open()) fail("{}: cannot be opened: {}", directory.string(), std::strerror(errno));
+  if (!lock.take(wait) && errno == EWOULDBLOCK) {
     fail("{}: another squish quantize is writing there", directory.string());
   }
-  ~DirectoryLock() { ::close(fd_); }
-  DirectoryLock(const DirectoryLock&) = delete;
-  DirectoryLock& operator=(const DirectoryLock&) = delete;
-
- private:
-  int fd_;
-};
+  return lock;
+}
 
 /// Adds one line to the log, which a killed run may have left with half a line.
 class Log {
@@ -129,7 +116,7 @@ class Job {
     std::error_code error;
     fs::create_directories(out, error);
     if (error) fail("{}: cannot be made: {}", out.string(), error.message());
-    const DirectoryLock lock(out);
+    const FileLock lock = lock_directory(out);
     for (const char* name : {io::kManifestFile, io::kJobFile}) {
       if (fs::exists(out / name)) check_same(job, out / name);
     }
@@ -253,13 +240,13 @@ class Job {
   void decide_specs(io::CheckpointJob& job) {
     Log log(options_.out / kLogFile);
     if (!options_.candidates.empty()) {
-      const DirectoryLock lock(options_.candidates, true);
+      const FileLock lock = lock_directory(options_.candidates, true);
       remove_partial_files(options_.candidates);
     }
     const auto store = [&](const std::vector<Wanted>& wanted, const auto& done) {
       // Two jobs that share candidates share the work.
-      std::optional<DirectoryLock> lock;
-      if (!options_.candidates.empty()) lock.emplace(options_.candidates, true);
+      std::optional<FileLock> lock;
+      if (!options_.candidates.empty()) lock.emplace(lock_directory(options_.candidates, true));
       return write_tensors(wanted, log, done);
     };
     Decision decision = decide(files_, plan_, *options_.target, options_.out,

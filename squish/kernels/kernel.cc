@@ -32,10 +32,28 @@ struct Run {
   std::size_t input, tables, begin, end;
 };
 
+/// A layer's input in each form that its kernels want it in; buffers are kept.
+template <class Value>
+struct Forms {
+  std::vector<const InputForm*> forms;
+  std::vector<Value> values;
+
+  /// Which value is in that form; `make(value)` where none is yet.
+  template <class Make>
+  std::size_t find(const InputForm& form, const Make& make) {
+    const auto found = std::ranges::find_if(forms, [&](auto* f) { return *f == form; });
+    const auto at = static_cast<std::size_t>(found - forms.begin());
+    if (found != forms.end()) return at;
+    forms.push_back(&form);
+    if (values.size() <= at) values.emplace_back();
+    make(values[at]);
+    return at;
+  }
+};
+
 /// Buffers that are kept from token to token.
 struct Scratch {
-  std::vector<const InputForm*> forms;
-  std::vector<Input> inputs;
+  Forms<Input> inputs;
   std::vector<Bytes> tables;
   std::vector<Run> runs;
 };
@@ -119,7 +137,7 @@ std::unique_ptr<const Kernel> make_kernel(std::shared_ptr<const quant::Packed> p
 void multiply(std::span<const Product> products, std::span<const float> x, ThreadPool& pool) {
   thread_local Scratch kept;
   Scratch& scratch = kept;  // the caller's, in all threads
-  scratch.forms.clear();
+  scratch.inputs.forms.clear();
   scratch.runs.clear();
   scratch.tables.resize(std::max(scratch.tables.size(), products.size()));
   const bool fine =
@@ -127,16 +145,9 @@ void multiply(std::span<const Product> products, std::span<const float> x, Threa
   for (std::size_t p = 0; p < products.size(); ++p) {
     const Kernel& kernel = *products[p].kernel;
     assert(products[p].y.size() == kernel.rows());
-    auto form = std::ranges::find_if(scratch.forms, [&](auto* f) { return *f == kernel.form(); });
-    if (form == scratch.forms.end()) {
-      scratch.forms.push_back(&kernel.form());
-      form = scratch.forms.end() - 1;
-      const auto at = scratch.forms.size() - 1;
-      if (scratch.inputs.size() <= at) scratch.inputs.emplace_back();
-      make_input(kernel.form(), x, fine, scratch.inputs[at]);
-    }
-    const auto input = static_cast<std::size_t>(form - scratch.forms.begin());
-    kernel.tabulate(scratch.inputs[input], scratch.tables[p]);
+    const std::size_t input = scratch.inputs.find(
+        kernel.form(), [&](Input& made) { make_input(kernel.form(), x, fine, made); });
+    kernel.tabulate(scratch.inputs.values[input], scratch.tables[p]);
     const std::size_t run = kernel.run_rows(pool.size());
     for (std::size_t begin = 0; begin < kernel.rows(); begin += run) {
       scratch.runs.push_back({&products[p], input, p, begin, std::min(kernel.rows(), begin + run)});
@@ -144,8 +155,8 @@ void multiply(std::span<const Product> products, std::span<const float> x, Threa
   }
   pool.run(scratch.runs.size(), [&](std::size_t i) {
     const Run& run = scratch.runs[i];
-    run.product->kernel->multiply(scratch.inputs[run.input], scratch.tables[run.tables], run.begin,
-                                  run.end, run.product->y.data());
+    run.product->kernel->multiply(scratch.inputs.values[run.input], scratch.tables[run.tables],
+                                  run.begin, run.end, run.product->y.data());
   });
   pool.run(products.size(), [&](std::size_t p) {
     const Rotation* const output = products[p].kernel->output();
@@ -154,29 +165,19 @@ void multiply(std::span<const Product> products, std::span<const float> x, Threa
 }
 
 void multiply(std::span<const Products> products, ConstMatrixView x, ThreadPool& pool) {
-  struct Rotated {
-    const InputForm* form;
-    AlignedVector<float> x;
-  };
   struct Panel {
     const Products* product;
     std::size_t input, begin, end, step;
   };
-  thread_local std::vector<Rotated> kept;
-  std::vector<Rotated>& inputs = kept;  // the caller's, in all threads
+  thread_local Forms<AlignedVector<float>> kept;
+  auto& inputs = kept;  // the caller's, in all threads
+  inputs.forms.clear();
   std::vector<Panel> panels;
-  std::size_t used = 0;
   for (const Products& product : products) {
     const Kernel& kernel = *product.kernel;
     assert(kernel.decodes() && product.y.cols == kernel.rows() && product.y.rows == x.rows);
-    std::size_t at = 0;
-    while (at < used && !(*inputs[at].form == kernel.form())) ++at;
-    if (at == used) {
-      if (inputs.size() == used) inputs.emplace_back();
-      inputs[used].form = &kernel.form();
-      rotate(kernel.form(), x, inputs[used].x, pool);
-      ++used;
-    }
+    const std::size_t at =
+        inputs.find(kernel.form(), [&](auto& made) { rotate(kernel.form(), x, made, pool); });
     const std::size_t step =
         (kPanelRows + kernel.row_step() - 1) / kernel.row_step() * kernel.row_step();
     for (std::size_t begin = 0; begin < kernel.rows(); begin += step) {
@@ -190,7 +191,7 @@ void multiply(std::span<const Products> products, ConstMatrixView x, ThreadPool&
     rows.resize(std::max(rows.size(), panel.step * x.cols));
     panel.product->kernel->decode(panel.begin, panel.end, rows.data());
     const MatrixView& y = panel.product->y;
-    linalg::gemm_nt(ConstMatrixView(inputs[panel.input].x.data(), x.rows, x.cols),
+    linalg::gemm_nt(ConstMatrixView(inputs.values[panel.input].data(), x.rows, x.cols),
                     ConstMatrixView(rows.data(), n, x.cols),
                     MatrixView(y.data + panel.begin, y.rows, n, y.stride));
   });
@@ -201,8 +202,8 @@ void multiply(std::span<const Products> products, ConstMatrixView x, ThreadPool&
       output->hadamard.unrotate(product.y.row(t), output->factors);
     });
   }
-  for (Rotated& input : inputs) {
-    if (input.x.size() > kMostKept) input.x = {};
+  for (AlignedVector<float>& input : inputs.values) {
+    if (input.size() > kMostKept) input = {};
   }
 }
 

@@ -96,6 +96,26 @@ TEST_F(FileTest, MappingOutlivesTheObjectItCameFrom) {
   EXPECT_EQ(static_cast<char>(copy.bytes()[0]), 's');
 }
 
+TEST_F(FileTest, ALockKeepsOthersOutWhileItLives) {
+  fs::create_directories(folder_);
+  for (const fs::path& path : {folder_ / "made", folder_}) {
+    {
+      FileLock first(path), second(path);
+      EXPECT_TRUE(first.take(false));
+      EXPECT_FALSE(second.take(false));
+      EXPECT_EQ(errno, EWOULDBLOCK);
+      const FileLock moved = std::move(first);
+      EXPECT_FALSE(second.take(false));
+    }
+    FileLock third(path);
+    EXPECT_TRUE(third.take(true));
+  }
+  EXPECT_TRUE(fs::is_regular_file(folder_ / "made"));
+  FileLock nowhere(folder_ / "missing" / "file");
+  EXPECT_FALSE(nowhere.is_open());
+  EXPECT_FALSE(nowhere.take(true));
+}
+
 TEST(Sha256, MatchesPublishedVectors) {  // FIPS 180-2, appendix B
   EXPECT_EQ(sha256(std::string_view("abc")),
             "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
