@@ -138,7 +138,8 @@ void run(const Options& options) {
   std::optional<evaluate::ScoresFile> scores;
   if (!options.output.empty()) {
     scores.emplace(options.output + ".unfinished",
-                   evaluate::pass_digest(subjects.all(), passage, options.fused, pool),
+                   evaluate::pass_digest(subjects.all(), subjects.reference.has_value(),
+                                         options.fused, passage, pool),
                    options.save_every);
   }
   measure_quality(subjects, options, passage, scores ? &*scores : nullptr, bench, pool);

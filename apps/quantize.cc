@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 
 #include "apps/commands.h"
 #include "squish/base/error.h"
@@ -55,6 +56,10 @@ std::optional<compress::Target> make_target(const Options& options, const io::Mo
   target.bpw = options.target_bpw;
   if (!options.target_size.empty()) target.bytes = parse_size(options.target_size, "--target-size");
   target.candidates = evaluate::parse_specs(options.spec.empty() ? kCandidates : options.spec);
+  std::set<std::string> known;
+  for (const quant::Spec& spec : target.candidates) {
+    if (!known.insert(spec.full()).second) fail_usage("--spec: '{}' is there twice", spec.full());
+  }
   if (options.dry_run) return target;
   evaluate::Text text = evaluate::load_calibration_text(options.text);
   text.raw = std::string(evaluate::split_lines(text.raw).held_out);

@@ -1,6 +1,7 @@
 // The beam of fewer survivors over a longer memory (the M-algorithm), beside the Viterbi algorithm:
 // the SNR and time of coding one long Gaussian stream by the default code, its hash continued at
-// random to STATE_BITS bits. Ends are free, so its figures are a little above those of rings.
+// random to STATE_BITS bits. No ring has to be closed, so its figures are a little above those
+// of rings.
 //   trellis_beam BITS STATE_BITS SURVIVORS [ROWS [SEED]]
 #include <algorithm>
 #include <chrono>

@@ -18,7 +18,8 @@ SPECS = ";".join([f"trellis:bits={bits}{code}" for code in ("", ",code=fast") fo
 def rows(size, seed, specs):
     squish = ROOT / "build/release/squish"
     version = subprocess.run([squish, "--version"], check=True, capture_output=True, text=True).stdout
-    key = hashlib.sha256(f"{version} {size} {seed} {specs}".encode()).hexdigest()[:16]
+    program = hashlib.sha256(squish.read_bytes()).hexdigest()
+    key = hashlib.sha256(f"{program} {version} {size} {seed} {specs}".encode()).hexdigest()[:16]
     cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
     output = cache / "squish/gaussian" / f"{key}.json"
     if not output.exists():

@@ -146,9 +146,10 @@ void check_writable(const std::filesystem::path& path) {
   ::unlink(partial.c_str());
 }
 
+// For writing where that is allowed: NFS locks nothing that is open for reading alone.
 FileLock::FileLock(const std::filesystem::path& path)
-    : fd_(::open(path.c_str(), O_RDONLY | O_CREAT | O_CLOEXEC, 0644)) {
-  if (fd_ < 0 && errno == EISDIR) fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    : fd_(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644)) {
+  if (fd_ < 0) fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
 }
 
 FileLock::FileLock(FileLock&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}

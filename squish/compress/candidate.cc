@@ -19,13 +19,6 @@ namespace fs = std::filesystem;
 constexpr std::chrono::hours kKept{7 * 24};
 constexpr std::size_t kNameLength = 16;  // of a digest's hexadecimal
 
-/// What this program's entries are kept under.
-const std::string& program_name() {
-  static const std::string name =
-      sha256(MappedFile("/proc/self/exe").bytes()).substr(0, kNameLength);
-  return name;
-}
-
 bool is_ours(const std::string& name) {
   return name.size() == kNameLength &&
          name.find_first_not_of("0123456789abcdef") == std::string::npos;
@@ -82,10 +75,16 @@ bool is_usable(const fs::path& entry, const io::CheckpointJob& job) {
 
 }  // namespace
 
+const std::string& program_digest() {
+  static const std::string digest = sha256(MappedFile("/proc/self/exe").bytes());
+  return digest;
+}
+
 Candidate cached_candidate(const io::ModelFiles& files, const Plan& plan, JobOptions options,
                            const fs::path& cache, ThreadPool& pool) {
   const io::CheckpointJob job = describe_job(files, plan, options, pool);
-  options.out = cache / program_name() / io::job_digest(job).substr(0, kNameLength);
+  options.out =
+      cache / program_digest().substr(0, kNameLength) / io::job_digest(job).substr(0, kNameLength);
   options.resume = true;
   const FileLock lock = lock_entry(options.out);
   if (!is_usable(options.out, job)) fs::remove_all(options.out);  // made again

@@ -2,6 +2,7 @@
 #include <cstddef>
 #include <filesystem>
 #include <optional>
+#include <string>
 
 #include "squish/compress/job.h"
 
@@ -26,6 +27,9 @@ struct Candidate {
 /// looked at. Errors as run_job().
 Candidate cached_candidate(const io::ModelFiles& files, const Plan& plan, JobOptions options,
                            const std::filesystem::path& cache, ThreadPool& pool);
+
+/// Of the program that is running.
+const std::string& program_digest();
 
 /// Removes from `cache` what no program has used for a week.
 void evict_candidates(const std::filesystem::path& cache);

@@ -34,6 +34,7 @@ constexpr std::size_t kDigestLength = 16;  // of a folder's name
 
 /// Keeps other jobs off the same directory, or has them `wait`.
 FileLock lock_directory(const fs::path& directory, bool wait = false) {
+  if (!fs::is_directory(directory)) fail("{}: expected a directory", directory.string());
   FileLock lock(directory);
   if (!lock.is_open()) fail("{}: cannot be opened: {}", directory.string(), std::strerror(errno));
   if (!lock.take(wait) && errno == EWOULDBLOCK) {
@@ -87,6 +88,22 @@ class SharedClock {
   std::chrono::steady_clock::time_point then_ = std::chrono::steady_clock::now();
   double seconds_ = 0;
   int workers_ = 0;
+};
+
+/// One of those, as long as it lives.
+class Worker {
+ public:
+  explicit Worker(SharedClock& clock) : clock_(clock), start_(clock.now(1)) {}
+  ~Worker() { clock_.now(-1); }
+  Worker(const Worker&) = delete;
+  Worker& operator=(const Worker&) = delete;
+
+  /// Of its own.
+  double seconds() const { return clock_.now(0) - start_; }
+
+ private:
+  SharedClock& clock_;
+  double start_;
 };
 
 /// Besides what a job that was killed at its very start leaves.
@@ -186,8 +203,8 @@ class Job {
     for (const PlannedTensor& tensor : plan_.compressed) weights += tensor.rows * tensor.cols;
     Log log(options_.out / kLogFile);
     Progress progress(options_.label, static_cast<double>(weights), options_.quiet);
-    const auto advance = [&](const PlannedTensor& tensor) {
-      progress.advance(static_cast<double>(tensor.rows * tensor.cols), tensor.name);
+    const auto advance = [&](const PlannedTensor& tensor, bool is_done) {
+      progress.advance(is_done ? static_cast<double>(tensor.rows * tensor.cols) : 0, tensor.name);
     };
     const std::vector<PlannedTensor>& tensors = plan_.compressed;
     for (std::size_t begin = 0, end = 0; begin < tensors.size(); begin = end) {
@@ -199,7 +216,7 @@ class Job {
             read_done(path, tensors[end]) ||
             (end < candidates_.size() && take_candidate(candidates_[end], tensors[end], path));
         if (is_there) {
-          advance(tensors[end]);
+          advance(tensors[end], true);
         } else {
           wanted.push_back({tensors[end], path});
         }
@@ -243,11 +260,11 @@ class Job {
       const FileLock lock = lock_directory(options_.candidates, true);
       remove_partial_files(options_.candidates);
     }
-    const auto store = [&](const std::vector<Wanted>& wanted, const auto& done) {
+    const auto store = [&](const std::vector<Wanted>& wanted, const Advance& advance) {
       // Two jobs that share candidates share the work.
       std::optional<FileLock> lock;
       if (!options_.candidates.empty()) lock.emplace(lock_directory(options_.candidates, true));
-      return write_tensors(wanted, log, done);
+      return write_tensors(wanted, log, advance);
     };
     Decision decision = decide(files_, plan_, *options_.target, options_.out,
                                candidate_folders(job), store, options_.quiet, pool_);
@@ -260,27 +277,44 @@ class Job {
 
   /// What of a tensor's input is known; null: nothing.
   struct Input {
-    const quant::Prepared* prepared;
-    const quant::InputMoments* moments;
-    double seconds;  // of making them, this tensor's share
+    const quant::Prepared* prepared = nullptr;
+    const quant::InputMoments* moments = nullptr;
+    double seconds = 0;  // that it took to prepare it, this tensor's share
   };
 
   /// Several at a time; all have one input. What is there already is left alone.
   std::vector<Stored> write_tensors(const std::vector<Wanted>& wanted, Log& log,
-                                    const std::function<void(const PlannedTensor&)>& done) {
-    const double start = clock_.now(1);
-    std::vector<Input> inputs;
-    for (const auto& [tensor, path] : wanted) {
-      inputs.push_back(
-          {inputs_.prepared(tensor.name, tensor.spec), inputs_.moments(tensor.name), 0});
+                                    const Advance& advance) {
+    std::vector<std::optional<io::TensorTable>> found(wanted.size());
+    pool_.run(wanted.size(),
+              [&](std::size_t i) { found[i] = read_done(wanted[i].path, wanted[i].tensor); });
+    const auto missing =
+        static_cast<double>(std::ranges::count_if(found, [](const auto& table) { return !table; }));
+    std::vector<Input> inputs(wanted.size());
+    double seconds = 0;
+    {
+      const Worker worker(clock_);
+      for (std::size_t i = 0; i < wanted.size(); ++i) {
+        const PlannedTensor& tensor = wanted[i].tensor;
+        if (!found[i]) inputs[i].prepared = inputs_.prepared(tensor.name, tensor.spec);
+        inputs[i].moments = inputs_.moments(tensor.name);
+      }
+      seconds = worker.seconds();
     }
-    const double seconds = clock_.now(-1) - start;
-    for (Input& input : inputs) input.seconds = seconds / static_cast<double>(inputs.size());
     std::vector<Stored> stored(wanted.size());
     pool_.run(wanted.size(), [&](std::size_t i) {
       const auto& [tensor, path] = wanted[i];
-      stored[i] = write_tensor(tensor, path, inputs[i], log);
-      done(tensor);
+      advance(tensor, false);
+      if (found[i]) {
+        const io::Tensor& known = found[i]->at(tensor.name);
+        stored[i] = {known.stored_bytes(),
+                     loss(io::read_matrix(files_.table.at(tensor.name), pool_),
+                          io::read_matrix(known, pool_), inputs[i])};
+      } else {
+        inputs[i].seconds = seconds / missing;
+        stored[i] = write_tensor(tensor, path, inputs[i], log);
+      }
+      advance(tensor, true);
     });
     return stored;
   }
@@ -294,29 +328,26 @@ class Job {
 
   Stored write_tensor(const PlannedTensor& tensor, const fs::path& path, const Input& input,
                       Log& log) {
-    const io::Tensor& source = files_.table.at(tensor.name);
-    if (const auto done = read_done(path, tensor)) {
-      const io::Tensor& stored = done->at(tensor.name);
-      return {stored.stored_bytes(),
-              loss(io::read_matrix(source, pool_), io::read_matrix(stored, pool_), input)};
-    }
-    const double start = clock_.now(1);
-    const Matrix weights = io::read_matrix(source, pool_);
+    const Worker worker(clock_);
+    const Matrix weights = io::read_matrix(files_.table.at(tensor.name), pool_);
     const quant::Packed packed = quantize(tensor, weights, input.prepared);
+    const double encoded = worker.seconds();
+    const Matrix decoded = quant::dequantize(packed, pool_);
+    const double snr = quant::snr_db(weights, decoded, pool_);
+    const double lost = loss(weights, decoded, input);
+    const double judged = worker.seconds();
     const io::Tensor stored = io::packed_tensor(tensor.name, packed);
     io::write_checkpoint_file(path, {{stored}});
-    const double seconds = input.seconds + clock_.now(-1) - start;
-    const Matrix decoded = quant::dequantize(packed, pool_);
+    const double seconds = input.seconds + encoded + worker.seconds() - judged;
     nlohmann::ordered_json line = {{"tensor", tensor.name},
                                    {"spec", tensor.spec.full()},
                                    {"rows", tensor.rows},
                                    {"cols", tensor.cols},
                                    {"bpw", packed.bpw()},
-                                   {"snr_db", quant::snr_db(weights, decoded, pool_)},
+                                   {"snr_db", snr},
                                    {"seconds", seconds},
                                    {"anonymous_bytes", anonymous_memory()},
                                    {"peak_rss_bytes", peak_rss_bytes()}};
-    const double lost = loss(weights, decoded, input);
     if (input.moments != nullptr) line["proxy_snr_db"] = -10 * std::log10(lost);
     if (input.prepared != nullptr) {
       line["damping"] = input.prepared->damping;

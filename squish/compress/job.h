@@ -8,7 +8,7 @@
 #include "squish/io/calibration.h"
 #include "squish/io/checkpoint.h"
 
-/// The job behind `squish quantize`: a model into a checkpoint, tensor by tensor, resumable.
+/// The job behind `squish quantize`: a model into a checkpoint, a file for each tensor, resumable.
 namespace squish::compress {
 
 /// Beside the tensors: one line of JSON for each, with what it took.

@@ -85,8 +85,9 @@ class Decider {
       weights += subject.weights() * static_cast<double>(subject.choices.size());
     }
     Progress progress("candidates", weights, quiet_);
-    const auto done = [&](const PlannedTensor& tensor) {
-      progress.advance(static_cast<double>(tensor.rows * tensor.cols), tensor.name);
+    const auto advance = [&](const PlannedTensor& tensor, bool is_done) {
+      progress.advance(is_done ? static_cast<double>(tensor.rows * tensor.cols) : 0,
+                       tensor.spec.asked() + " " + tensor.name);
     };
     for (std::size_t begin = 0, end = 0; begin < subjects_.size(); begin = end) {
       std::vector<Wanted> wanted;
@@ -97,7 +98,7 @@ class Decider {
           wanted.push_back({subject.choices[c], file(end, c)});
         }
       }
-      const std::vector<Stored> stored = store(wanted, done);
+      const std::vector<Stored> stored = store(wanted, advance);
       for (std::size_t t = begin, i = 0; t < end; ++t) {
         Subject& subject = subjects_[t];
         while (subject.stored.size() < subject.choices.size()) {
@@ -316,12 +317,9 @@ std::string all_specs(const Target& target) {
   return specs;
 }
 
-Decision decide(
-    const io::ModelFiles& files, const Plan& plan, const Target& target, const fs::path& out,
-    const std::vector<fs::path>& folders,
-    const std::function<std::vector<Stored>(
-        const std::vector<Wanted>&, const std::function<void(const PlannedTensor&)>&)>& store,
-    bool quiet, ThreadPool& pool) {
+Decision decide(const io::ModelFiles& files, const Plan& plan, const Target& target,
+                const fs::path& out, const std::vector<fs::path>& folders, const Store& store,
+                bool quiet, ThreadPool& pool) {
   Decider decider(files, plan, target, out, folders, quiet, pool);
   if (!decider.read_plan()) {
     decider.budget();

@@ -42,6 +42,10 @@ struct Wanted {
   std::filesystem::path path;
 };
 
+/// Called before and after each tensor.
+using Advance = std::function<void(const PlannedTensor& tensor, bool is_done)>;
+using Store = std::function<std::vector<Stored>(const std::vector<Wanted>&, const Advance&)>;
+
 /// In the checkpoint's directory while the job is unfinished, and the plan that comes of it
 /// (docs/format.md).
 inline constexpr const char* kCandidates = "candidates";
@@ -53,20 +57,17 @@ struct Decision {
 };
 
 /// The plan with the specs of all tensors that no rule names chosen from the candidates. First each
-/// is compressed by every candidate: `store(wanted, done)`, given all of one input at a time,
-/// writes their files, into the candidates' folders, or finds them there, calls `done(tensor)`
-/// after each and says what they take and lose. Then the model is run with one tensor at a time
+/// is compressed by every candidate: `store(wanted, advance)`, given all of one input at a time,
+/// writes their files, into the candidates' folders, or finds them there, and says
+/// what they take and lose. Then the model is run with one tensor at a time
 /// replaced by its candidate nearest to the target; the divergence per lost energy is the tensor's
 /// sensitivity, and the divergence of any other candidate is taken as proportional to its loss (the
 /// linearity theorem of HIGGS, arXiv 2411.17525; that the sum over tensors predicts the model's,
 /// too). Then allocate(). What is done is found again in `out`, and the plan if there is one. Error
 /// if the smallest candidates exceed the target.
-Decision decide(
-    const io::ModelFiles& files, const Plan& plan, const Target& target,
-    const std::filesystem::path& out, const std::vector<std::filesystem::path>& folders,
-    const std::function<std::vector<Stored>(
-        const std::vector<Wanted>&, const std::function<void(const PlannedTensor&)>&)>& store,
-    bool quiet, ThreadPool& pool);
+Decision decide(const io::ModelFiles& files, const Plan& plan, const Target& target,
+                const std::filesystem::path& out, const std::vector<std::filesystem::path>& folders,
+                const Store& store, bool quiet, ThreadPool& pool);
 
 /// Error if the smallest candidates exceed the target by the methods' formulas, which are never
 /// above what is stored.

@@ -29,7 +29,7 @@ class ChunkScorer {
     distributions_.resize(logits.rows);
     pool_.run(logits.rows, [&](std::size_t i) {
       const model::Distribution one = model::distribution(logits.row(i), scaled_.row(i));
-      scores.nll[at + i] = one.log_sum - logits(i, targets[i]);
+      if (one.finite) scores.nll[at + i] = one.log_sum - logits(i, targets[i]);
       distributions_[i] = one;
     });
     for (const model::Distribution& one : distributions_) scores.not_finite += one.finite ? 0 : 1;

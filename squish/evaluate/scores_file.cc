@@ -7,6 +7,7 @@
 
 #include "squish/base/error.h"
 #include "squish/compress/calibration.h"
+#include "squish/compress/candidate.h"
 #include "squish/io/digest.h"
 #include "squish/io/safetensors.h"
 
@@ -45,15 +46,18 @@ std::vector<Value> take(std::size_t model, const char* what, io::DType type, std
 
 }  // namespace
 
-std::string pass_digest(std::span<const io::ModelFiles* const> models, const Passage& passage,
-                        bool fused, ThreadPool& pool) {
+std::string pass_digest(std::span<const io::ModelFiles* const> models, bool with_reference,
+                        bool fused, const Passage& passage, ThreadPool& pool) {
   json digests = json::array();
   for (const io::ModelFiles* files : models) digests.push_back(io::model_digest(*files, pool));
   const json pass = {{"models", digests},
+                     {"with_reference", with_reference},
+                     {"label", passage.label},
                      {"tokens", compress::tokens_sha256(passage.windows)},
                      {"first_scored", passage.first_scored},
                      {"fused", fused},
-                     {"made_by", compress::made_by()}};
+                     {"made_by", compress::made_by()},
+                     {"program", compress::program_digest()}};
   return sha256(pass.dump());
 }
 
@@ -70,7 +74,7 @@ std::vector<Scores> ScoresFile::read(std::size_t models, const Passage& passage)
     fail("{}: expected the scores of a squish eval that was stopped", path_.string());
   }
   if (text("pass") != pass_) {
-    fail("{}: of other models, another text or another program; it cannot be resumed",
+    fail("{}: of other models, another text or another program, and cannot be resumed",
          path_.string());
   }
   const json entries = json::parse(text("models"), nullptr, false);
@@ -79,7 +83,6 @@ std::vector<Scores> ScoresFile::read(std::size_t models, const Passage& passage)
     for (std::size_t i = 0; i < models; ++i) {
       const json& entry = entries.at(i);
       Scores& own = all[i];
-      own.error = entry.at("error");
       own.not_finite = entry.at("not_finite");
       const std::size_t count = entry.at("positions"), compared = entry.at("compared");
       if (count > passage.scored() || count % passage.scored_per_window() != 0 ||
@@ -99,7 +102,8 @@ std::vector<Scores> ScoresFile::read(std::size_t models, const Passage& passage)
 
 void ScoresFile::keep(std::span<const Scores> scores) {
   const auto now = std::chrono::steady_clock::now();
-  if (now - saved_at_ < save_every_) return;
+  const auto failed = [](const Scores& own) { return !own.error.empty(); };
+  if (now - saved_at_ < save_every_ || std::ranges::any_of(scores, failed)) return;
   std::vector<io::StoredTensor> tensors;
   json entries = json::array();
   for (std::size_t i = 0; i < scores.size(); ++i) {
@@ -109,13 +113,10 @@ void ScoresFile::keep(std::span<const Scores> scores) {
     append(i, ".agrees", io::DType::U8, own.agrees, tensors);
     entries.push_back({{"positions", own.nll.size()},
                        {"compared", own.kld.size()},
-                       {"not_finite", own.not_finite},
-                       {"error", own.error}});
+                       {"not_finite", own.not_finite}});
   }
   io::write_safetensors(path_, tensors,
-                        {{"format", kFormat},
-                         {"pass", pass_},
-                         {"models", entries.dump(-1, ' ', false, json::error_handler_t::replace)}},
+                        {{"format", kFormat}, {"pass", pass_}, {"models", entries.dump()}},
                         io::Padding::none);
   saved_at_ = now;
 }

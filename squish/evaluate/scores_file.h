@@ -11,10 +11,10 @@
 /// The scores of a pass over a text that was stopped, from which it goes on.
 namespace squish::evaluate {
 
-/// Digest of all that the scores of these models depend on; `fused` as `squish eval` has it. Reads
-/// all of them.
-std::string pass_digest(std::span<const io::ModelFiles* const> models, const Passage& passage,
-                        bool fused, ThreadPool& pool);
+/// Digest of all that the scores of these models depend on, the program itself included. Reads all
+/// of them. `with_reference`: the first is the others'; `fused`: as `squish eval` has it.
+std::string pass_digest(std::span<const io::ModelFiles* const> models, bool with_reference,
+                        bool fused, const Passage& passage, ThreadPool& pool);
 
 /// A file that keeps them: safetensors, `I.nll` and `I.kld` F64 and `I.agrees` U8 for model I,
 /// which only the program that wrote it takes.
@@ -28,7 +28,8 @@ class ScoresFile {
   /// file. Error if it is damaged or another pass's.
   std::vector<Scores> read(std::size_t models, const Passage& passage) const;
 
-  /// Writes the file if the last time is long enough ago.
+  /// Writes the file if the last time is long enough ago, unless a model has failed: that may have
+  /// another cause than the model.
   void keep(std::span<const Scores> scores);
 
   /// For when the results are safe.

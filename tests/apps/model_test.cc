@@ -110,13 +110,19 @@ TEST_F(OnModel, EvalGoesOnWhereItWasKilled) {
   std::filesystem::remove(directory() / "r.json");
 
   const pid_t child = start(arguments, "/dev/null", "/dev/null");
+  siginfo_t ended = {};
   while (!std::filesystem::exists(directory() / "r.json.unfinished") &&
-         !std::filesystem::exists(directory() / "r.json")) {
+         ::waitid(P_PID, child, &ended, WEXITED | WNOHANG | WNOWAIT) == 0 && ended.si_pid == 0) {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
   ::kill(child, SIGKILL);
   ASSERT_EQ(wait_for(child), 128 + SIGKILL);
   arguments.push_back("--resume");
+  std::vector<std::string> another = arguments;
+  another[9] = "16";
+  const Outcome refused = squish(another);
+  EXPECT_EQ(refused.code, 1);
+  EXPECT_THAT(refused.err, HasSubstr("r.json.unfinished: of other models"));
   const Outcome resumed = squish(arguments);
   ASSERT_EQ(resumed.code, 0) << resumed.err;
   for (const char* const field : {"nll", "kld_mean", "kld_p99", "top1_agreement"}) {

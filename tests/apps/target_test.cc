@@ -237,6 +237,9 @@ TEST_F(QuantizeToTarget, WrongRequestsFailBeforeAnythingRuns) {
   expect_failure(command({"--target-bpw", "-1"}), 2, "--target-bpw");
   expect_failure(command({"--target-bpw", "4", "--max-memory", "1K"}), 2, "not with a target");
   expect_failure({"quantize", model(), "-o", "out"}, 2, "--spec");
+  expect_failure(
+      {"quantize", model(), "-o", "out", "--target-bpw", "4", "--spec", "int4;int4:g=64"}, 2,
+      "is there twice");
   expect_failure({"quantize", model(), "-o", "out", "--spec", "int4", "--candidates", "kept"}, 2,
                  "with a target");
   for (const char* inside : {"out", "out/candidates", "./out/x/../y"}) {

@@ -45,16 +45,12 @@ void expect_equal(const std::vector<Scores>& a, const std::vector<Scores>& b) {
 TEST_F(ScoresFileTest, APassGoesOnAfterEachOfItsWindows) {
   ThreadPool pool(2);
   std::vector<model::Transformer> models;
-  for (const std::uint64_t seed : {1, 2, 2}) {
+  for (const std::uint64_t seed : {1, 2}) {
     const test::TinyModel directory(seed);
     const io::ModelFiles files = io::open_model(directory.path());
     models.push_back(model::load_transformer(files, model::load_shared(files, pool), pool));
   }
-  auto packed = std::make_shared<quant::Packed>(
-      quant::quantize(Matrix(32, 32), quant::Spec::parse("int4"), {.pool = pool}));
-  packed->sections.clear();
-  models[2].layers[1].q = model::packed_linear(packed, 0);
-  const model::Transformer* const candidates[] = {&models[1], &models[2]};
+  const model::Transformer* const candidates[] = {&models[1]};
   const Passage text = passage();
 
   std::vector<std::vector<Scores>> kept;
@@ -63,11 +59,10 @@ TEST_F(ScoresFileTest, APassGoesOnAfterEachOfItsWindows) {
       [&](const auto& scores) {
         ScoresFile own = file();
         own.keep(scores);
-        kept.push_back(own.read(3, text));
+        kept.push_back(own.read(2, text));
         expect_equal(kept.back(), {scores.begin(), scores.end()});
       });
   ASSERT_EQ(kept.size(), 3u);
-  EXPECT_THAT(whole[2].error, HasSubstr("section 'q' is missing"));
   for (const auto& begun : kept) {
     expect_equal(score(
                      models[0], candidates, text, pool, [] {}, begun),
@@ -106,6 +101,11 @@ TEST_F(ScoresFileTest, WhatIsNotThisPassIsRefused) {
   expect_refused(file(), 2, "expected whole windows of 16 positions, 3 at most");
   file().keep(scores(2 * count, 1.5));
   expect_refused(file(), 2, "expected whole windows of 16 positions, 3 at most");
+  auto failed = scores(count, 1.5);
+  failed[1].error = "out of memory";
+  fs::remove(path());
+  file().keep(failed);
+  EXPECT_FALSE(fs::exists(path()));  // it may do better next time
   file().keep(scores(count, std::numeric_limits<double>::quiet_NaN()));
   expect_refused(file(), 2, "not finite");
 }
