@@ -77,7 +77,7 @@ std::string specs(const std::map<std::string, Band>& bands) {
 }
 
 TEST_F(Claims, HighFidelityBands) {
-  expect_bands(run_for_json({"bench", "--preset", "high-fidelity", "--methods", specs(kBands)}, 120)
+  expect_bands(run_for_json({"bench", "--preset", "high-fidelity", "--methods", specs(kBands)}, 300)
                    .at("stage1"),
                kBands);
 }
@@ -86,7 +86,7 @@ TEST_F(Claims, HighFidelityBands) {
 TEST_F(Claims, HighFidelityBandsOfTheTrellis) {
   expect_bands(
       run_for_json({"bench", "--rows", "4096", "--cols", "512", "--methods", specs(kTrellisBands)},
-                   120)
+                   300)
           .at("stage1"),
       kTrellisBands);
 }
