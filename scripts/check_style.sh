@@ -25,7 +25,7 @@ for i in "${!order[@]}"; do
 done
 
 # Every path that a document names in backquotes exists.
-for document in README.md ARCHITECTURE.md CONTRIBUTING.md docs/*.md bench/*/*.md; do
+for document in README.md ARCHITECTURE.md CONTRIBUTING.md docs/*.md docs/*/*.md bench/*/*.md; do
   [ -f "$document" ] || continue
   while read -r path; do
     [ -e "$path" ] || offence "$document names $path, which does not exist"

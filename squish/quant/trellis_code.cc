@@ -41,7 +41,7 @@ float three_inst(std::uint32_t x) {
                          from_f16(static_cast<std::uint16_t>(u))));
 }
 
-// Found by bench/trellis/search.cc as docs/trellis.md says.
+// Found by bench/trellis/search.cc as docs/methods/trellis.md says.
 // clang-format off
 constexpr LinearHashCode kHashCodes[4] = {
     // 1 bits: seed 11, 5.763 dB over streams of 256.

@@ -190,7 +190,7 @@ TEST(Trellis, TakesAnyShapeAndBrokenMoments) {
   }
 }
 
-// The reason for streams down the columns (docs/trellis.md).
+// The reason for streams down the columns (docs/methods/trellis.md).
 TEST(Trellis, LosesLessInColumnsThanInTiles) {
   const Matrix w = gaussian(256, 192, 1);
   const InputMoments moments = correlated(192);
