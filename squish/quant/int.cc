@@ -410,8 +410,8 @@ Method int_method(unsigned bits) {
   return {
       .name = "int" + std::to_string(bits),
       .summary = "uniform grid of " + std::to_string(1u << bits) +
-                 " levels, one scale per group, rounded to nearest",
-      .source = "the original Squish benchmark (INT4 nibble)",
+                 " levels, one scale per group; calibrated: GPTQ",
+      .source = "the original Squish benchmark (INT4 nibble); GPTQ, arXiv 2210.17323",
       .keys = {choice_key("sym", {"0", "1"}, "1: symmetric about zero; 0: with a zero point"),
                integer_key("g", 64, 0, 1 << 20, "group size along a row; 0: the whole row"),
                choice_key("clip", {"none", "mse"},

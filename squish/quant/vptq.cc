@@ -11,9 +11,8 @@
 //
 // As published: vectors along the outputs, k-means for the main codebook and again for what it
 // leaves, one code word of both indices. It departs from the authors' code in these points:
-//   - a column's scale is its root mean square, refitted if refine > 0, with no offset; theirs is
-//   max - min, with the
-//     minimum as an offset, which one outlier spoils (the original Squish benchmark scales too);
+//   - a column's scale is its root mean square, refitted if refine > 0, with no offset; theirs (the
+//     branch `algorithm`) is max - min, with the minimum as an offset, which one outlier spoils;
 //   - k-means++ instead of random seeds, vectors weighted by their column's scale squared (the
 //     error in W, which H' = diag(s) H diag(s) amounts to), dead centroids re-seeded,
 //     20 iterations of Lloyd's where theirs are up to 100;
