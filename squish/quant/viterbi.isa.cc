@@ -70,7 +70,7 @@ constexpr int kSteps = Bits == 1   ? 4
                                    : 1;
 #else
 template <int Bits>
-constexpr int kSteps = 1;
+constexpr int kSteps = Bits == 1 ? 2 : 1;
 #endif
 
 // Vector (r, inner) of the metrics holds states of highest bits r; those of one `inner` are a
