@@ -19,8 +19,7 @@ struct Options {
   CalibrationText source;
   std::string model, output;
   std::vector<std::string> merge;
-  double save_every = 60;
-  bool resume = false;
+  ResumeFlags saving;
 };
 
 void print_summary(const std::string& output, const io::Calibration& calibration) {
@@ -49,8 +48,8 @@ void calibrate(const Options& options, ThreadPool& pool) {
   const io::ModelFiles files = io::open_model(options.model);
   compress::CalibrationJob job;
   job.out = options.output;
-  job.resume = options.resume;
-  job.save_every = options.save_every;
+  job.resume = options.saving.resume;
+  job.save_every = options.saving.save_every;
   print_summary(options.output, run_calibration(files, options.source, job, pool));
 }
 
@@ -121,13 +120,7 @@ void add_calibrate(CLI::App& app) {
       ->capture_default_str();
   command->add_flag("--held-out", options->source.held_out,
                     "Use the last 15 % of the lines: to judge by, not to calibrate");
-  command->add_flag("--resume", options->resume,
-                    "Go on from what a killed run saved beside the output");
-  command
-      ->add_option("--save-every", options->save_every,
-                   "Seconds between two saves; 0: after every window")
-      ->check(CLI::Range(0.0, 1e9))
-      ->capture_default_str();
+  options->saving.add_flags(*command);
   command
       ->add_option("--merge", options->merge,
                    "Instead of running a model: add up these calibrations of one model")

@@ -48,6 +48,14 @@ struct TableFlags {
   void add_flags(CLI::App& command);
 };
 
+/// The flags of jobs that save what they have beside their output.
+struct ResumeFlags {
+  bool resume = false;
+  double save_every = 60;  ///< seconds
+
+  void add_flags(CLI::App& command);
+};
+
 /// The flags of perplexity.
 struct TextFlags {
   std::string data, protocol = "gptq";

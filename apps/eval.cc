@@ -27,8 +27,8 @@ struct Options {
   TextFlags text;
   std::vector<std::string> models;
   std::string reference, output;
-  bool fused = false, resume = false;
-  double save_every = 60;
+  ResumeFlags saving;
+  bool fused = false;
 
   /// Tokens at a time that go through the kernels.
   std::size_t few() const { return fused ? std::numeric_limits<std::size_t>::max() : 0; }
@@ -83,7 +83,7 @@ void measure_quality(const Subjects& subjects, const Options& options,
   const std::size_t count = subjects.models.size();
   const std::size_t passes = subjects.all().size();
   std::vector<evaluate::Scores> scores(passes);
-  if (file != nullptr && options.resume) scores = file->read(passes, passage);
+  if (file != nullptr && options.saving.resume) scores = file->read(passes, passage);
   Progress progress("perplexity " + passage.label,
                     static_cast<double>(passage.windows.size() * passes));
   for (const evaluate::Scores& own : scores) {
@@ -118,7 +118,8 @@ void measure_quality(const Subjects& subjects, const Options& options,
 
 void run(const Options& options) {
   options.machine.choose_isa();
-  if (options.resume && options.output.empty()) fail_usage("--resume: expected --output as well");
+  if (options.saving.resume && options.output.empty())
+    fail_usage("--resume: expected --output as well");
   const evaluate::PassageOptions passage_options = options.text.options();
   const Subjects subjects(options);
   const evaluate::Text text = evaluate::load_text(options.text.data);
@@ -137,10 +138,11 @@ void run(const Options& options) {
   for (const io::ModelFiles& files : subjects.models) bench.rows.push_back(make_row(files));
   std::optional<evaluate::ScoresFile> scores;
   if (!options.output.empty()) {
-    scores.emplace(options.output + ".unfinished",
-                   evaluate::pass_digest(subjects.all(), subjects.reference.has_value(),
-                                         options.fused, passage, pool),
-                   options.save_every);
+    const auto pass = [&] {
+      return evaluate::pass_digest(subjects.all(), subjects.reference.has_value(), options.fused,
+                                   passage, pool);
+    };
+    scores.emplace(options.output + ".unfinished", pass, options.saving.save_every);
   }
   measure_quality(subjects, options, passage, scores ? &*scores : nullptr, bench, pool);
   Progress speed("generate", static_cast<double>(subjects.models.size()));
@@ -207,13 +209,7 @@ void add_eval(CLI::App& app) {
                     "of decoded weights: slower, and what generation costs besides");
   command->add_option("--output", options->output, "Also write the results as JSON")
       ->check(not_empty);
-  command->add_flag("--resume", options->resume,
-                    "Go on from what a killed run saved beside the output");
-  command
-      ->add_option("--save-every", options->save_every,
-                   "Seconds between two saves; 0: after every window")
-      ->check(CLI::Range(0.0, 1e9))
-      ->capture_default_str();
+  options->saving.add_flags(*command);
   options->machine.add_flags(*command);
   command->footer(
       "Example, the figure that llama.cpp quotes for 64 windows:\n"

@@ -54,6 +54,14 @@ void Machine::choose_isa() const {
   if (isa != "auto") set_isa(parse_isa(isa));
 }
 
+void ResumeFlags::add_flags(CLI::App& command) {
+  command.add_flag("--resume", resume, "Go on from what a killed run saved beside the output");
+  command
+      .add_option("--save-every", save_every, "Seconds between two saves; 0: after every window")
+      ->check(CLI::Range(0.0, 1e9))
+      ->capture_default_str();
+}
+
 void TableFlags::add_flags(CLI::App& command) {
   for (const auto& [flag, bits, what] :
        {std::tuple{"--embed-bits", &embed_bits, "embedding (which the head is, where it is tied)"},

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The trellis at 2.1, 3.1 and 4.1 bits with each tensor's rate chosen by --target-bpw from 1 to 5 bits,
 # calibrated on WikiText-2's valid split, judged on its test split (gptq-2048). On 2 cores about 33 minutes
-# for SmolLM2-135M's candidates, 5 a target and 8 a model for the whole test text; killed, it goes on.
+# for SmolLM2-135M's candidates, 5 a target and 8 a model for the whole test text with AVX-512, with AVX2 88
+# (12 by code=fast), 9 and 18; killed, it goes on.
 #   bench/trellis/allocated.sh [MODEL] [OUTPUT.json] [TOKENS of the test text, 0: all] [KEYS, ",code=fast"]
 set -euo pipefail
 cd "$(dirname "$0")/../.."

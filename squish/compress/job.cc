@@ -279,7 +279,6 @@ class Job {
   struct Input {
     const quant::Prepared* prepared = nullptr;
     const quant::InputMoments* moments = nullptr;
-    double seconds = 0;  // that it took to prepare it, this tensor's share
   };
 
   /// Several at a time; all have one input. What is there already is left alone.
@@ -288,10 +287,8 @@ class Job {
     std::vector<std::optional<io::TensorTable>> found(wanted.size());
     pool_.run(wanted.size(),
               [&](std::size_t i) { found[i] = read_done(wanted[i].path, wanted[i].tensor); });
-    const auto missing =
-        static_cast<double>(std::ranges::count_if(found, [](const auto& table) { return !table; }));
     std::vector<Input> inputs(wanted.size());
-    double seconds = 0;
+    double share = 0;  // of the time that preparing takes, for each tensor that is not there
     {
       const Worker worker(clock_);
       for (std::size_t i = 0; i < wanted.size(); ++i) {
@@ -299,7 +296,8 @@ class Job {
         if (!found[i]) inputs[i].prepared = inputs_.prepared(tensor.name, tensor.spec);
         inputs[i].moments = inputs_.moments(tensor.name);
       }
-      seconds = worker.seconds();
+      const auto is_missing = [](const auto& table) { return !table; };
+      share = worker.seconds() / static_cast<double>(std::ranges::count_if(found, is_missing));
     }
     std::vector<Stored> stored(wanted.size());
     pool_.run(wanted.size(), [&](std::size_t i) {
@@ -311,8 +309,7 @@ class Job {
                      loss(io::read_matrix(files_.table.at(tensor.name), pool_),
                           io::read_matrix(known, pool_), inputs[i])};
       } else {
-        inputs[i].seconds = seconds / missing;
-        stored[i] = write_tensor(tensor, path, inputs[i], log);
+        stored[i] = write_tensor(tensor, path, inputs[i], share, log);
       }
       advance(tensor, true);
     });
@@ -326,8 +323,9 @@ class Job {
                : std::pow(10, -0.1 * quant::snr_db(weights, decoded, pool_));
   }
 
+  /// `prepared`: seconds that were spent on it before.
   Stored write_tensor(const PlannedTensor& tensor, const fs::path& path, const Input& input,
-                      Log& log) {
+                      double prepared, Log& log) {
     const Worker worker(clock_);
     const Matrix weights = io::read_matrix(files_.table.at(tensor.name), pool_);
     const quant::Packed packed = quantize(tensor, weights, input.prepared);
@@ -338,7 +336,7 @@ class Job {
     const double judged = worker.seconds();
     const io::Tensor stored = io::packed_tensor(tensor.name, packed);
     io::write_checkpoint_file(path, {{stored}});
-    const double seconds = input.seconds + encoded + worker.seconds() - judged;
+    const double seconds = prepared + encoded + worker.seconds() - judged;
     nlohmann::ordered_json line = {{"tensor", tensor.name},
                                    {"spec", tensor.spec.full()},
                                    {"rows", tensor.rows},

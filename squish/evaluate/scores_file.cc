@@ -61,7 +61,7 @@ std::string pass_digest(std::span<const io::ModelFiles* const> models, bool with
   return sha256(pass.dump());
 }
 
-std::vector<Scores> ScoresFile::read(std::size_t models, const Passage& passage) const {
+std::vector<Scores> ScoresFile::read(std::size_t models, const Passage& passage) {
   std::vector<Scores> all(models);
   std::error_code ignored;
   if (!fs::exists(path_, ignored)) return all;
@@ -73,7 +73,7 @@ std::vector<Scores> ScoresFile::read(std::size_t models, const Passage& passage)
   if (text("format") != kFormat) {
     fail("{}: expected the scores of a squish eval that was stopped", path_.string());
   }
-  if (text("pass") != pass_) {
+  if (text("pass") != pass()) {
     fail("{}: of other models, another text or another program, and cannot be resumed",
          path_.string());
   }
@@ -116,9 +116,14 @@ void ScoresFile::keep(std::span<const Scores> scores) {
                        {"not_finite", own.not_finite}});
   }
   io::write_safetensors(path_, tensors,
-                        {{"format", kFormat}, {"pass", pass_}, {"models", entries.dump()}},
+                        {{"format", kFormat}, {"pass", pass()}, {"models", entries.dump()}},
                         io::Padding::none);
   saved_at_ = now;
+}
+
+const std::string& ScoresFile::pass() {
+  if (pass_.empty()) pass_ = make_pass_();
+  return pass_;
 }
 
 void ScoresFile::remove() const {

@@ -1,6 +1,7 @@
 #pragma once
 #include <chrono>
 #include <filesystem>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -20,13 +21,14 @@ std::string pass_digest(std::span<const io::ModelFiles* const> models, bool with
 /// which only the program that wrote it takes.
 class ScoresFile {
  public:
-  /// `save_every`: seconds of work between two saves.
-  ScoresFile(std::filesystem::path path, std::string pass, double save_every)
-      : path_(std::move(path)), pass_(std::move(pass)), save_every_(save_every) {}
+  /// `pass`: the digest, worked out where the file is read or written for the first time, which
+  /// many a pass is too short for. `save_every`: seconds of work between two saves.
+  ScoresFile(std::filesystem::path path, std::function<std::string()> pass, double save_every)
+      : path_(std::move(path)), make_pass_(std::move(pass)), save_every_(save_every) {}
 
   /// Those of `models` models, each of whole windows of the passage; all empty where there is no
   /// file. Error if it is damaged or another pass's.
-  std::vector<Scores> read(std::size_t models, const Passage& passage) const;
+  std::vector<Scores> read(std::size_t models, const Passage& passage);
 
   /// Writes the file if the last time is long enough ago, unless a model has failed: that may have
   /// another cause than the model.
@@ -36,8 +38,11 @@ class ScoresFile {
   void remove() const;
 
  private:
+  const std::string& pass();
+
   std::filesystem::path path_;
-  std::string pass_;
+  std::function<std::string()> make_pass_;
+  std::string pass_;  // empty: not worked out yet
   std::chrono::duration<double> save_every_;
   std::chrono::steady_clock::time_point saved_at_ = std::chrono::steady_clock::now();
 };

@@ -28,7 +28,9 @@ class ScoresFileTest : public test::Program {
     return passage;
   }
   fs::path path() const { return directory() / "r.json.unfinished"; }
-  ScoresFile file(const std::string& pass = "pass") const { return {path(), pass, 0}; }
+  ScoresFile file(const std::string& pass = "pass") const {
+    return {path(), [pass] { return pass; }, 0};
+  }
 };
 
 void expect_equal(const std::vector<Scores>& a, const std::vector<Scores>& b) {
@@ -84,8 +86,7 @@ TEST_F(ScoresFileTest, WhatIsNotThisPassIsRefused) {
   EXPECT_TRUE(file().read(2, text)[1].nll.empty());  // there is none
   file().keep(scores(count, 1.5));
   expect_equal(file().read(2, text), scores(count, 1.5));
-  const auto expect_refused = [&](const ScoresFile& own, std::size_t models,
-                                  const std::string& words) {
+  const auto expect_refused = [&](ScoresFile own, std::size_t models, const std::string& words) {
     EXPECT_THAT(
         [&] { own.read(models, text); },
         ThrowsMessage<Error>(::testing::AllOf(HasSubstr(path().string()), HasSubstr(words))));

@@ -9,6 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 SQUISH = os.environ.get("SQUISH_BINARY", ROOT / "build/release/squish")
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("bench/**/*.md")])
+FLAG = re.compile(r"(?<![\w-])--?[a-zA-Z][a-z0-9-]*")
 COMMAND = re.compile(r"^(?:build/release/)?squish ([a-z]+)(.*)$")
 
 
@@ -20,7 +21,7 @@ def help_of(command):
 
 @cache
 def flags_of(command):
-    return set(re.findall(r"(?<![\w-])--?[a-zA-Z][a-z0-9-]*", help_of(command)))
+    return set(FLAG.findall(help_of(command)))
 
 
 def typed(text):
@@ -42,7 +43,7 @@ class Documents(unittest.TestCase):
                 command, rest = found[1], re.sub(r"\s#.*|'[^']*'", "", found[2])
                 with self.subTest(document=document.name, line=line):
                     self.assertIsNotNone(help_of(command), f"there is no squish {command}")
-                    for flag in re.findall(r"(?<![\w-])--?[a-zA-Z][a-z0-9-]*", rest):
+                    for flag in FLAG.findall(rest):
                         self.assertIn(flag, flags_of(command))
                         seen += 1
         self.assertGreater(seen, 20)
