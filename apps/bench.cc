@@ -20,6 +20,7 @@
 #include "squish/io/digest.h"
 #include "squish/report/json.h"
 #include "squish/report/markdown.h"
+#include "squish/report/page.h"
 
 namespace squish::apps {
 namespace {
@@ -33,6 +34,7 @@ struct Options {
   bool dry_run = false, markdown = false;
   std::string model, weights, calibration, methods, preset = "fast";
   std::string output = "dev/results/quant_2bit_comparison.json";
+  std::string html;
   std::string cache = (user_cache() / "bench").string();
   std::size_t tps_tokens = 128;
   std::size_t rows = 0, cols = 0;  // 0: the preset's
@@ -59,6 +61,7 @@ report::Json config_json(const Options& options) {
           {"tps_tokens", options.tps_tokens},
           {"markdown", options.markdown},
           {"output", options.output},
+          {"html", options.html},
           {"preset", options.preset},
           {"methods", options.methods},
           {"weights", options.weights},
@@ -201,6 +204,14 @@ void run(const Options& options) {
   check_output(options.output, {options.model, evaluate::split_weights_path(options.weights).file,
                                 options.text.data});
   ThreadPool pool(options.machine.threads);
+  if (!options.html.empty()) {
+    if (std::filesystem::weakly_canonical(options.html) ==
+        std::filesystem::weakly_canonical(options.output)) {
+      fail_usage("--html {}: is the results file", options.html);
+    }
+    check_output(options.html, {options.output, options.model, options.text.data,
+                                evaluate::split_weights_path(options.weights).file});
+  }
   if (!options.model.empty() && !options.dry_run) {
     subject = open_subject(options, passage_options, pool);
     tables = compress::table_rules(subject->files.config, options.tables.embed_bits,
@@ -254,6 +265,12 @@ void run(const Options& options) {
   }
   write_atomically(options.output, report::to_text(json));
   fmt::print(stderr, "results: {}\n", options.output);
+  if (!options.html.empty()) {
+    report::Page page;
+    report::add_results(page, json, std::filesystem::path(options.output).filename().string());
+    write_atomically(options.html, report::to_html(page));
+    fmt::print(stderr, "page: {}\n", options.html);
+  }
   if (const std::size_t failed = failures(stage1.rows) + failures(stage2.rows); failed > 0) {
     fail("{} of {} rows failed; their status says why", failed,
          stage1.rows.size() + stage2.rows.size());
@@ -275,6 +292,10 @@ void add_bench(CLI::App& app) {
   command->add_option("--output", options->output, "The results file (JSON)")
       ->check(not_empty)
       ->capture_default_str();
+  command
+      ->add_option("--html", options->html,
+                   "Also a page with figures (squish report makes the same)")
+      ->check(not_empty);
   command
       ->add_option("--preset", options->preset,
                    "Stage 1's matrix. fast: 64 x 64; high-fidelity: 4096 x 4096")

@@ -72,16 +72,20 @@ void run(const Options& options) {
 
 }  // namespace
 
+evaluate::Passage cut_calibration_text(const io::ModelFiles& files, const CalibrationText& source,
+                                       evaluate::Text& text) {
+  const evaluate::Split split = evaluate::split_lines(text.raw);
+  text.raw = std::string(source.held_out ? split.held_out : split.calibration);
+  return evaluate::cut_passage(
+      text, model::Tokenizer(files.tokenizer), files.config.max_context,
+      {.protocol = evaluate::Protocol::gptq, .ctx = source.ctx, .tokens = source.tokens});
+}
+
 io::Calibration run_calibration(const io::ModelFiles& files, const CalibrationText& source,
                                 compress::CalibrationJob job, ThreadPool& pool) {
   evaluate::Text text = evaluate::load_calibration_text(source.text);
   check_output(job.out, {files.path.string(), text.path.string()});
-  const evaluate::Split split = evaluate::split_lines(text.raw);
-  const std::string part(source.held_out ? split.held_out : split.calibration);
-  text.raw = part;
-  const evaluate::Passage passage = evaluate::cut_passage(
-      text, model::Tokenizer(files.tokenizer), files.config.max_context,
-      {.protocol = evaluate::Protocol::gptq, .ctx = source.ctx, .tokens = source.tokens});
+  const evaluate::Passage passage = cut_calibration_text(files, source, text);
 
   job.windows = passage.windows;
   job.text = fmt::format("{}, the {} % of its lines",
@@ -89,7 +93,7 @@ io::Calibration run_calibration(const io::ModelFiles& files, const CalibrationTe
                          source.held_out ? "last 15" : "first 85");
   job.text_sha256 = passage.sha256;
   job.protocol = fmt::format("gptq-{}", passage.ctx());
-  job.text_lines = evaluate::line_hashes(part);
+  job.text_lines = evaluate::line_hashes(text.raw);
   Progress progress("calibrate " + passage.label, static_cast<double>(passage.windows.size()));
   return compress::run_calibration(files, job, pool, [&](std::size_t windows) {
     progress.advance(static_cast<double>(windows));

@@ -21,6 +21,7 @@ void add_methods(CLI::App& app);
 void add_quantize(CLI::App& app);
 void add_verify(CLI::App& app);
 void add_dequantize(CLI::App& app);
+void add_report(CLI::App& app);
 
 /// For CLI::Option::check(): a sentence against an empty value, or one that is not a whole number
 /// from 0 on.
@@ -68,10 +69,14 @@ struct TextFlags {
 
 /// Which part of a text a model is calibrated on.
 struct CalibrationText {
-  std::string text;                          ///< a file; empty: the default one
+  std::string text = {};                     ///< a file; empty: the default one
   std::size_t tokens = 128 * 2048, ctx = 0;  ///< 0: all; the protocol's
   bool held_out = false;                     ///< the last 15 % of the lines, not the first 85 %
 };
+
+/// That part of `text`, cut for the model; the text becomes that part.
+evaluate::Passage cut_calibration_text(const io::ModelFiles& files, const CalibrationText& source,
+                                       evaluate::Text& text);
 
 /// compress::run_calibration() over that text, with progress; `job` says where to and how.
 io::Calibration run_calibration(const io::ModelFiles& files, const CalibrationText& source,

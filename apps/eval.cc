@@ -69,6 +69,7 @@ evaluate::Row<evaluate::ModelResult> make_row(const io::ModelFiles& files) {
   row.method = mixed ? "mixed" : quant::Spec::parse(files.spec).method();
   row.spec = mixed ? "mixed" : files.spec;
   row.spec_full = files.spec;
+  row.calibrated = files.calibrated;
   return row;
 }
 

@@ -78,6 +78,7 @@ int run(int argc, char** argv) {
   add_quantize(app);
   add_verify(app);
   add_dequantize(app);
+  add_report(app);
 
   try {
     app.parse(argc, argv);

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The one list of Debian packages that squish needs; installs what is missing.
-# build.sh, bench.sh, test.sh and .ci/run all come through here.
+# The one list of Debian packages that squish needs; installs what is missing, and the packages
+# that are named. build.sh, bench.sh, test.sh and .ci/run all come through here.
 set -euo pipefail
 
 packages=(
@@ -10,6 +10,7 @@ packages=(
   libopenblas-dev liblapacke-dev libpcre2-dev libutf8proc-dev libssl-dev
   libgtest-dev libgmock-dev libbenchmark-dev
   clang-format-14
+  "$@"
 )
 
 missing=()

@@ -16,7 +16,7 @@ SPECS = ";".join([f"trellis:bits={bits}{code}" for code in ("", ",code=fast") fo
 
 
 def rows(size, seed, specs):
-    squish = ROOT / "build/release/squish"
+    squish = pathlib.Path(os.environ.get("SQUISH") or ROOT / "build/release/squish")
     version = subprocess.run([squish, "--version"], check=True, capture_output=True, text=True).stdout
     program = hashlib.sha256(squish.read_bytes()).hexdigest()
     key = hashlib.sha256(f"{program} {version} {size} {seed} {specs}".encode()).hexdigest()[:16]

@@ -445,6 +445,7 @@ ModelFiles open_checkpoint_tensors(const fs::path& directory) {
   ModelFiles model;
   model.container = "squish";
   model.spec = job.spec;
+  model.calibrated = !job.calibration_sha256.empty();
   model.source_quantized = true;
   std::size_t index = 0;
   for (const auto& [name, entries] : files->items()) {

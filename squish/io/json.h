@@ -4,7 +4,7 @@
 #include <string>
 #include <string_view>
 
-/// JSON of unknown origin (model files). Used within squish/io only.
+/// JSON of unknown origin: model files and, in squish/report, results.
 namespace squish::io {
 
 /// Parses `text`; `path` is named in errors. Stricter than the standard where leniency would hide

@@ -53,6 +53,33 @@ TEST_F(Bench, TheDefaultRunHasEveryRowOfTheTableWithItsNominalBits) {
   }
 }
 
+/// What the page's script is given.
+json data_of(const std::string& page) {
+  const std::string start = "id=\"data\">";
+  const std::size_t from = page.find(start) + start.size();
+  return json::parse(page.substr(from, page.find("</script>", from) - from));
+}
+
+TEST_F(Bench, ThePageShowsTheFile) {
+  const std::vector<std::string> bench = {"bench",  "--methods", "int4:g=8;int2:g=8",
+                                          "--rows", "24",        "--cols",
+                                          "40",     "--output",  "r.json"};
+  std::vector<std::string> with_page = bench;
+  with_page.insert(with_page.end(), {"--html", "bench.html"});
+  const Outcome outcome = squish(with_page);
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_THAT(outcome.err, HasSubstr("page: bench.html"));
+  const json data = data_of(read_file(directory() / "bench.html"));
+  EXPECT_EQ(data["files"][0]["stage1"], results("r.json")["stage1"]);
+  ASSERT_EQ(squish({"report", "r.json", "-o", "report.html"}).code, 0);
+  EXPECT_EQ(data_of(read_file(directory() / "report.html")), data);
+
+  with_page.back() = "./r.json";
+  EXPECT_THAT(squish(with_page).err, HasSubstr("is the results file"));
+  EXPECT_THAT(squish({"report", "r.json", "-o", "r.json"}).err, HasSubstr("replace an input"));
+  EXPECT_THAT(squish({"report", "bench.html"}).err, HasSubstr("bench.html"));
+}
+
 TEST_F(Bench, TheFileHasTheFieldsOfTheSchema) {
   ASSERT_EQ(squish({"bench", "--methods", "int4:sym=1;int2:g=8", "--rows", "24", "--cols", "40",
                     "--seed", "7", "--threads", "2", "--isa", "scalar", "--output", "r.json"})

@@ -1,0 +1,79 @@
+#!/usr/bin/env python3
+"""The tables of results in documents, written from the stored result files: scripts/tables.py [--check] [DOCUMENT...]
+(README.md and all of docs/ by default). What stands between
+
+    <!-- table FILE[#LIST] COLUMN... [where KEY=VALUE...] -->
+    <!-- end -->
+
+is replaced by a table of the rows of LIST ("stage2" of squish.bench/1, "rows" of squish.eval/1 by default) of the
+JSON FILE. --check changes nothing and fails where a table is not what its file says."""
+import json
+import pathlib
+import re
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+BLOCK = re.compile(r"^(<!-- table (\S+) ([^\n]*?) -->\n)(.*?)^(<!-- end -->)$", re.M | re.S)
+
+
+def number(value, digits):
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def with_error(value, error, digits):
+    return "–" if value is None else f"{value:.{digits}f} ± {error:.{digits}f}"
+
+
+def label(row):
+    return f"`{row['spec']}`"
+
+
+COLUMNS = {
+    "method": ("Method", label),
+    "calibrated": ("", lambda row: "calibrated" if row.get("calibrated") else ""),
+    "bpw_linear": ("BPW linear", lambda row: number(row.get("bpw_linear"), 3)),
+    "bpw_model": ("BPW model", lambda row: number(row.get("bpw_model"), 3)),
+    "ppl": ("PPL", lambda row: with_error(row.get("ppl"), row.get("ppl", 0) * row.get("nll_se", 0), 3)),
+    "delta_nll": ("ΔNLL (nats)", lambda row: with_error(row.get("delta_nll"), row.get("delta_nll_se"), 4)),
+    "kld": ("KLD", lambda row: number(row.get("kld_mean"), 4)),
+    "top1": ("top-1", lambda row: "–" if "top1_agreement" not in row else f"{100 * row['top1_agreement']:.1f} %"),
+    "tps": ("Tokens/s", lambda row: number(row.get("tps", {}).get("median"), 1)),
+    "quantize_s": ("Quantize (s)", lambda row: number(row.get("quantize_s"), 0)),
+}
+
+
+def table(name, words):
+    name, _, key = name.partition("#")
+    results = json.loads((ROOT / name).read_text(encoding="utf-8"))
+    key = key or ("stage2" if results.get("schema") == "squish.bench/1" else "rows")
+    words, _, conditions = words.partition(" where ")
+    columns = words.split()
+    wanted = [condition.split("=", 1) for condition in conditions.split()]
+    rows = [row for row in results[key] if all(str(row.get(field)) == value for field, value in wanted)]
+    if not rows:
+        raise ValueError(f"{name}: no rows where {conditions}")
+    lines = ["| " + " | ".join(COLUMNS[column][0] for column in columns) + " |",
+             "|" + "|".join(":--" if column in ("method", "calibrated") else "--:" for column in columns) + "|"]
+    lines += ["| " + " | ".join(COLUMNS[column][1](row) for column in columns) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def main():
+    check = "--check" in sys.argv[1:]
+    names = [pathlib.Path(name).resolve() for name in sys.argv[1:] if name != "--check"]
+    stale = []
+    for document in names or [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]:
+        before = document.read_text(encoding="utf-8")
+        after = BLOCK.sub(lambda found: found[1] + table(found[2], found[3]) + found[5], before)
+        if after == before:
+            continue
+        stale.append(str(document.relative_to(ROOT)))
+        if not check:
+            document.write_text(after, encoding="utf-8")
+    for name in stale:
+        print(f"{name}: {'a table is not what its file says; run scripts/tables.py' if check else 'written'}")
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
