@@ -12,6 +12,7 @@
 #include "squish/base/error.h"
 #include "squish/base/text.h"
 #include "squish/compress/job.h"
+#include "squish/compress/sequential.h"
 #include "squish/evaluate/presets.h"
 
 namespace squish::apps {
@@ -23,8 +24,9 @@ struct Options {
   std::string model, spec, calibration, text, target_size, max_memory;
   double target_bpw = 0;
   std::vector<std::string> rules;
+  std::size_t tokens = CalibrationText{}.tokens;
   compress::JobOptions job;
-  bool dry_run = false;
+  bool dry_run = false, sequential = false;
 };
 
 constexpr std::size_t kHeldOutWindow = 512, kHeldOutTokens = 1024;
@@ -150,6 +152,10 @@ void run(Options options) {
   if (has_target && !options.max_memory.empty()) {
     fail_usage("--max-memory {}: for a job of fixed specs, not with a target", options.max_memory);
   }
+  if (options.sequential && !has_target && !options.calibration.empty()) {
+    fail_usage("--calib {}: --sequential calibrates behind each layer anew, on --text",
+               options.calibration);
+  }
   const std::uint64_t max_memory =
       options.max_memory.empty() ? 0 : parse_size(options.max_memory, "--max-memory");
   // "out/": OUT.calib is beside it, not in it.
@@ -159,7 +165,8 @@ void run(Options options) {
   for (const std::string& rule : options.rules) asked.push_back(compress::parse_rule(rule));
   std::string unknown;
   const io::ModelFiles files = io::open_tensors(options.model, unknown);
-  if (!unknown.empty() && (has_target || !options.text.empty() || !options.calibration.empty())) {
+  if (!unknown.empty() &&
+      (has_target || options.sequential || !options.text.empty() || !options.calibration.empty())) {
     fail("{}; without calibration and with fixed specs its matrices can be compressed", unknown);
   }
   std::vector<compress::TensorRule> rules =
@@ -171,11 +178,19 @@ void run(Options options) {
       files, target ? target->candidates.front() : quant::Spec::parse(options.spec), rules);
   if (plan.compressed.empty()) fail("{}: there is nothing to compress", options.model);
   ThreadPool pool(options.machine.threads);
+  if (options.sequential) {
+    evaluate::Text text = evaluate::load_calibration_text(options.text);
+    options.job.sequential = cut_calibration_text(files, {.tokens = options.tokens}, text).windows;
+  }
   if (target) check_target(files, plan, *target, pool);
   compress::Estimate expected;
   if (!target && (options.dry_run || !options.max_memory.empty())) {
-    expected = compress::estimate(files, plan,
-                                  !options.calibration.empty() || !options.text.empty(), pool);
+    expected = compress::estimate(
+        files, plan, options.sequential || !options.calibration.empty() || !options.text.empty(),
+        pool);
+    if (options.sequential) {
+      expected.memory_bytes += compress::sequential_memory(files, options.job.sequential);
+    }
   }
   if (max_memory > 0 && expected.memory_bytes > max_memory) {
     fail("--max-memory {}: this job needs about {:.0f} MB", options.max_memory,
@@ -198,11 +213,12 @@ void run(Options options) {
   std::optional<io::Calibration> calibration;
   if (!options.calibration.empty()) {
     calibration = io::read_calibration(options.calibration);
-  } else if (!options.text.empty()) {
+  } else if (!options.text.empty() && (has_target || !options.sequential)) {
     compress::CalibrationJob job;
     job.out = options.job.out.string() + ".calib";
     job.resume = true;
-    calibration = run_calibration(files, {.text = options.text}, job, pool);
+    calibration =
+        run_calibration(files, {.text = options.text, .tokens = options.tokens}, job, pool);
   }
   if (calibration) options.job.calibration = &*calibration;
   compress::run_job(files, plan, describe_job(files, plan, options.job, pool), options.job, pool);
@@ -262,6 +278,17 @@ void add_quantize(CLI::App& app) {
           "comes of it is kept beside the output, as OUT.calib. With a target the last 15 % "
           "tell how much each tensor counts, by default of WikiText-2's valid split")
       ->check(not_empty);
+  command->add_flag(
+      "--sequential", options->sequential,
+      "Calibrate each layer behind those compressed before it, for the outputs of the original "
+      "model, on --text (by default WikiText-2's valid split): better at few bits, slower, and "
+      "once for "
+      "each job; with a target --calib or --text still choose the specs");
+  command
+      ->add_option("--tokens", options->tokens,
+                   "First tokens of the text to calibrate on, where that is done here; 0: all")
+      ->check(not_negative)
+      ->capture_default_str();
   command
       ->add_option("--max-memory", options->max_memory,
                    "Refuse a job of fixed specs that is expected to need more: 500M, 2GiB")

@@ -21,6 +21,7 @@
 #include "squish/base/version.h"
 #include "squish/compress/calibration.h"
 #include "squish/compress/prepared_inputs.h"
+#include "squish/compress/sequential.h"
 #include "squish/io/digest.h"
 #include "squish/linalg/gemm.h"
 #include "squish/quant/feedback.h"
@@ -123,7 +124,7 @@ class Job {
         plan_(plan),
         options_(options),
         pool_(pool),
-        inputs_(options.calibration, options.seed, pool) {}
+        inputs_(std::in_place, options.calibration, options.seed, pool) {}
 
   void run(io::CheckpointJob job) {
     const fs::path& out = options_.out;
@@ -141,6 +142,7 @@ class Job {
       remove_partial_files(out);
       io::write_job(job, out);
       if (options_.target != nullptr) decide_specs(job);
+      if (!options_.sequential.empty()) start_sequential();
       write_files();
       io::write_manifest(job, file_count(), out);
     }
@@ -190,6 +192,44 @@ class Job {
     const auto& packed = table->at(tensor.name).packed;
     if (packed == nullptr || packed->spec != tensor.spec.full()) return {};
     return table;
+  }
+
+  /// From here on tensors are compressed for what those before them, as they lie in `out`, give
+  /// them.
+  void start_sequential() {
+    candidates_.clear();  // were compressed for the original's inputs
+    const auto compressed = [this](const std::string& linear) -> std::optional<Matrix> {
+      const auto at = std::ranges::find(plan_.compressed, linear, &PlannedTensor::name);
+      if (at == plan_.compressed.end()) return {};
+      const auto index = static_cast<std::size_t>(at - plan_.compressed.begin());
+      const auto table = read_done(file(index + 1), *at);
+      if (!table) fail("{}: is missing or damaged", file(index + 1).string());
+      return io::read_matrix(table->at(linear), pool_);
+    };
+    sequential_.emplace(files_, options_.sequential, compressed, pool_);
+    inputs_.emplace(
+        [this](const std::string& tensor) -> std::optional<quant::InputMoments> {
+          correction_ = {};
+          const std::vector<std::string> linears = io::linear_names(files_.config);
+          if (std::ranges::find(linears, tensor) == linears.end()) return {};  // an embedding
+          SequentialInput input = sequential_->at(tensor);
+          correction_ = std::move(input.correction);
+          return std::move(input.moments);
+        },
+        options_.seed, pool_);
+  }
+
+  /// What a tensor is to come near to. Sequentially that are the original's outputs, from the
+  /// inputs that it will have.
+  Matrix wanted_weights(const PlannedTensor& tensor) const {
+    Matrix weights = io::read_matrix(files_.table.at(tensor.name), pool_);
+    if (correction_.size() == 0 || !tensor.linear) return weights;
+    Matrix wanted = weights;
+    parallel_for(pool_, weights.rows(), 64, [&](std::size_t begin, std::size_t end) {
+      linalg::gemm_nn_add(weights.view().row_range(begin, end), correction_,
+                          wanted.view().row_range(begin, end));
+    });
+    return wanted;
   }
 
   void write_files() {
@@ -287,14 +327,15 @@ class Job {
     std::vector<std::optional<io::TensorTable>> found(wanted.size());
     pool_.run(wanted.size(),
               [&](std::size_t i) { found[i] = read_done(wanted[i].path, wanted[i].tensor); });
+    if (!wanted.empty()) advance(wanted.front().tensor, false);
     std::vector<Input> inputs(wanted.size());
     double share = 0;  // of the time that preparing takes, for each tensor that is not there
     {
       const Worker worker(clock_);
       for (std::size_t i = 0; i < wanted.size(); ++i) {
         const PlannedTensor& tensor = wanted[i].tensor;
-        if (!found[i]) inputs[i].prepared = inputs_.prepared(tensor.name, tensor.spec);
-        inputs[i].moments = inputs_.moments(tensor.name);
+        if (!found[i]) inputs[i].prepared = inputs_->prepared(tensor.name, tensor.spec);
+        inputs[i].moments = inputs_->moments(tensor.name);
       }
       const auto is_missing = [](const auto& table) { return !table; };
       share = worker.seconds() / static_cast<double>(std::ranges::count_if(found, is_missing));
@@ -306,8 +347,7 @@ class Job {
       if (found[i]) {
         const io::Tensor& known = found[i]->at(tensor.name);
         stored[i] = {known.stored_bytes(),
-                     loss(io::read_matrix(files_.table.at(tensor.name), pool_),
-                          io::read_matrix(known, pool_), inputs[i])};
+                     loss(wanted_weights(tensor), io::read_matrix(known, pool_), inputs[i])};
       } else {
         stored[i] = write_tensor(tensor, path, inputs[i], share, log);
       }
@@ -327,7 +367,7 @@ class Job {
   Stored write_tensor(const PlannedTensor& tensor, const fs::path& path, const Input& input,
                       double prepared, Log& log) {
     const Worker worker(clock_);
-    const Matrix weights = io::read_matrix(files_.table.at(tensor.name), pool_);
+    const Matrix weights = wanted_weights(tensor);
     const quant::Packed packed = quantize(tensor, weights, input.prepared);
     const double encoded = worker.seconds();
     const Matrix decoded = quant::dequantize(packed, pool_);
@@ -371,7 +411,9 @@ class Job {
   std::vector<fs::path> candidates_;  // of plan_.compressed, where specs were chosen
   const JobOptions& options_;
   ThreadPool& pool_;
-  PreparedInputs inputs_;
+  std::optional<SequentialInputs> sequential_;
+  Matrix correction_;  // of the input that was asked for last
+  std::optional<PreparedInputs> inputs_;
   SharedClock clock_;
 };
 
@@ -409,6 +451,10 @@ io::CheckpointJob describe_job(const io::ModelFiles& files, const Plan& plan,
     }
     job.calibration_sha256 = options.calibration->digest;
     assert(!job.calibration_sha256.empty());  // else the job looks uncalibrated
+  }
+  if (!options.sequential.empty()) {
+    job.calibration_sha256 =
+        sha256("sequential " + tokens_sha256(options.sequential) + " " + job.calibration_sha256);
   }
   return job;
 }

@@ -22,6 +22,10 @@ struct JobOptions {
   std::string label = "quantize";  ///< of the progress
   /// Null: every method rounds as if all inputs counted alike.
   const io::Calibration* calibration = nullptr;
+  /// Windows of a text, at least one: each tensor is compressed for the inputs that it has behind
+  /// those compressed before it (sequential.h). Empty: all for the inputs of `calibration`, which
+  /// otherwise is what a target's specs are chosen by.
+  std::vector<std::vector<model::TokenId>> sequential;
   /// Null: every tensor by the plan's spec; otherwise decide() replaces those that no rule chose.
   const Target* target = nullptr;
   /// Where a target's candidates are kept for other targets; empty: in `out`, until it is whole.

@@ -2,17 +2,25 @@
 
 namespace squish::compress {
 
+PreparedInputs::PreparedInputs(const io::Calibration* calibration, std::uint64_t seed,
+                               ThreadPool& pool)
+    : PreparedInputs(
+          [calibration](const std::string& tensor) -> std::optional<quant::InputMoments> {
+            if (calibration == nullptr) return {};
+            if (!calibration->inputs.contains(io::input_name(tensor))) return {};  // an embedding
+            return calibration->moments(tensor);
+          },
+          seed, pool) {}
+
 const quant::InputMoments* PreparedInputs::moments(const std::string& tensor) {
-  if (calibration_ == nullptr) return nullptr;
   const std::string input = io::input_name(tensor);
-  if (!calibration_->inputs.contains(input)) return nullptr;  // an embedding
-  if (input != input_ || !moments_) {
+  if (input != input_) {
     prepared_.clear();
     moments_.reset();  // before the next is there
-    moments_ = calibration_->moments(tensor);
     input_ = input;
+    moments_ = source_(tensor);
   }
-  return &*moments_;
+  return moments_ ? &*moments_ : nullptr;
 }
 
 const quant::Prepared* PreparedInputs::prepared(const std::string& tensor,

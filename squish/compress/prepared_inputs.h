@@ -1,4 +1,5 @@
 #pragma once
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -15,9 +16,13 @@ namespace squish::compress {
 /// time is in memory.
 class PreparedInputs {
  public:
+  /// The moments of a tensor's input; none: nothing is known of it.
+  using Source = std::function<std::optional<quant::InputMoments>(const std::string& tensor)>;
+
+  PreparedInputs(Source source, std::uint64_t seed, ThreadPool& pool)
+      : source_(std::move(source)), seed_(seed), pool_(pool) {}
   /// `calibration` may be null: then there is nothing for any tensor.
-  PreparedInputs(const io::Calibration* calibration, std::uint64_t seed, ThreadPool& pool)
-      : calibration_(calibration), seed_(seed), pool_(pool) {}
+  PreparedInputs(const io::Calibration* calibration, std::uint64_t seed, ThreadPool& pool);
 
   /// For EncodeContext; null where the tensor's input was not calibrated or the method makes no
   /// use of it. Lives until a tensor with another input is asked for.
@@ -26,11 +31,11 @@ class PreparedInputs {
   const quant::InputMoments* moments(const std::string& tensor);
 
  private:
-  const io::Calibration* calibration_;
+  Source source_;
   std::uint64_t seed_;
   ThreadPool& pool_;
-  std::string input_;
-  std::optional<quant::InputMoments> moments_;  // of input_
+  std::string input_;                           // the last asked for
+  std::optional<quant::InputMoments> moments_;  // of it
   /// By all that it depends on besides the moments: the function that makes it, and what that
   /// reads.
   std::map<std::pair<decltype(quant::Method::prepare), std::string>,

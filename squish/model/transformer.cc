@@ -36,6 +36,10 @@ StoredWeights stored_or_error(const io::ModelFiles& files, const std::string& na
   }
 }
 
+void copy_rows(ConstMatrixView from, MatrixView to) {
+  for (std::size_t t = 0; t < from.rows; ++t) std::ranges::copy(from.row(t), to.row(t).data());
+}
+
 void add(std::span<const float> x, std::span<float> y) {
   linalg::vector_ops().axpy(1, x.data(), x.size(), y.data());
 }
@@ -143,8 +147,7 @@ class ForwardPass {
 
   /// Returns what the block after them is given.
   ConstMatrixView run_blocks(std::size_t first, std::size_t last, ConstMatrixView given) {
-    for (std::size_t t = 0; t < tokens_; ++t)
-      std::ranges::copy(given.row(t), hidden_.row(t).data());
+    start(given);
     for (std::size_t i = first; i < last; ++i) {
       attention_block(i);
       feed_forward_block(model_.layers[i]);
@@ -152,7 +155,39 @@ class ForwardPass {
     return hidden_;
   }
 
+  ConstMatrixView run_half(std::size_t block, Half half, ConstMatrixView given) {
+    start(given);
+    if (half == Half::attention) {
+      attention_block(block);
+    } else {
+      feed_forward_block(model_.layers[block]);
+    }
+    return hidden_;
+  }
+
+  Matrix layer_input(std::size_t block, LayerInput input, ConstMatrixView given) {
+    start(given);
+    const Layer& layer = model_.layers[block];
+    switch (input) {
+      case LayerInput::qkv:
+        normalise(layer.input_norm);
+        return std::move(normed_);
+      case LayerInput::o:
+        attend(block);
+        return std::move(attended_);
+      case LayerInput::gate_up:
+        normalise(layer.post_attention_norm);
+        return std::move(normed_);
+      case LayerInput::down:
+        gate(layer);
+        return std::move(gate_);
+    }
+    return {};
+  }
+
  private:
+  void start(ConstMatrixView given) { copy_rows(given, hidden_); }
+
   template <class Body>
   void for_each_token(const Body& body) {
     parallel_for(pool_, tokens_, 16, [&](std::size_t begin, std::size_t end) {
@@ -190,6 +225,20 @@ class ForwardPass {
   }
 
   void attention_block(std::size_t index) {
+    attend(index);
+    const Layer& layer = model_.layers[index];
+    layer.o->apply(attended_, normed_, pool_);
+    add_residual(layer.o_bias);
+  }
+
+  void feed_forward_block(const Layer& layer) {
+    gate(layer);
+    layer.down->apply(gate_, normed_, pool_);
+    add_residual({});
+  }
+
+  /// What o_proj is given.
+  void attend(std::size_t index) {
     const Layer& layer = model_.layers[index];
     normalise(layer.input_norm);
     const Linear* const inputs[] = {layer.q.get(), layer.k.get(), layer.v.get()};
@@ -202,11 +251,10 @@ class ForwardPass {
     });
     cache_.store(index, keys_, values_, pool_);
     attention(config_, queries_, cache_.layer(index, cache_.length() + tokens_), attended_, pool_);
-    layer.o->apply(attended_, normed_, pool_);
-    add_residual(layer.o_bias);
   }
 
-  void feed_forward_block(const Layer& layer) {
+  /// What down_proj is given.
+  void gate(const Layer& layer) {
     normalise(layer.post_attention_norm);
     const Linear* const inputs[] = {layer.gate.get(), layer.up.get()};
     const MatrixView outputs[] = {gate_, up_};
@@ -214,8 +262,6 @@ class ForwardPass {
     for_each_token([&](std::size_t t) {
       linalg::vector_ops().silu_mul(gate_.row(t).data(), up_.row(t).data(), gate_.cols());
     });
-    layer.down->apply(gate_, normed_, pool_);
-    add_residual({});
   }
 
   const Transformer& model_;
@@ -245,10 +291,20 @@ void run_blocks(const Transformer& model, std::size_t first, std::size_t last, M
                 KvCache& cache, ThreadPool& pool) {
   assert(cache.length() == 0 && hidden.rows <= cache.capacity());
   ForwardPass pass(model, cache, hidden.rows, pool);
-  const ConstMatrixView result = pass.run_blocks(first, last, hidden);
-  for (std::size_t t = 0; t < hidden.rows; ++t) {
-    std::ranges::copy(result.row(t), hidden.row(t).data());
-  }
+  copy_rows(pass.run_blocks(first, last, hidden), hidden);
+}
+
+Matrix layer_input(const Transformer& model, std::size_t block, LayerInput input,
+                   ConstMatrixView hidden, KvCache& cache, ThreadPool& pool) {
+  assert(cache.length() == 0 && hidden.rows <= cache.capacity());
+  return ForwardPass(model, cache, hidden.rows, pool).layer_input(block, input, hidden);
+}
+
+void run_half(const Transformer& model, std::size_t block, Half half, MatrixView hidden,
+              KvCache& cache, ThreadPool& pool) {
+  assert(cache.length() == 0 && hidden.rows <= cache.capacity());
+  ForwardPass pass(model, cache, hidden.rows, pool);
+  copy_rows(pass.run_half(block, half, hidden), hidden);
 }
 
 void final_norm(const Transformer& model, MatrixView hidden, ThreadPool& pool) {

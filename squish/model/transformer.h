@@ -59,10 +59,20 @@ Matrix forward(const Transformer& model, std::span<const TokenId> tokens, KvCach
                ThreadPool& pool);
 
 /// forward() of a text from its start in pieces, with an empty cache: what block 0 is given (Error
-/// if an id is out of range); the blocks [first, last), in place; the final norm, in place.
+/// if an id is out of range); the blocks [first, last), in place; halves of one; the final norm, in
+/// place.
 Matrix embed(const Transformer& model, std::span<const TokenId> tokens);
 void run_blocks(const Transformer& model, std::size_t first, std::size_t last, MatrixView hidden,
                 KvCache& cache, ThreadPool& pool);
+/// A block in its two halves, and what its linear layers are given, in their order: those of
+/// attention in the first half, the others in the second. `hidden` is what the half is given.
+enum class Half { attention, feed_forward };
+enum class LayerInput { qkv, o, gate_up, down };
+void run_half(const Transformer& model, std::size_t block, Half half, MatrixView hidden,
+              KvCache& cache, ThreadPool& pool);
+Matrix layer_input(const Transformer& model, std::size_t block, LayerInput input,
+                   ConstMatrixView hidden, KvCache& cache, ThreadPool& pool);
+
 void final_norm(const Transformer& model, MatrixView hidden, ThreadPool& pool);
 
 /// hidden: n x hidden -> n x vocab.

@@ -191,6 +191,52 @@ TEST_F(Quantize, WhatIsMissingOrDamagedIsWrittenAgain) {
   EXPECT_EQ(checkpoint_bytes(out()), whole);
 }
 
+TEST_F(Quantize, SequentialJobsEndInTheSameBytesToo) {
+  const std::vector<std::string> flags = {"--sequential", "--text", text(), "--tokens", "300"};
+  const auto with = [&](std::vector<std::string> more) {
+    more.insert(more.end(), flags.begin(), flags.end());
+    return more;
+  };
+  quantize(with({"--threads", "1"}));
+  const auto whole = checkpoint_bytes(out());
+  const json manifest = json::parse(whole.at("squish.json"));
+  std::filesystem::remove_all(out());
+  quantize(with({"--threads", "2"}));
+  EXPECT_EQ(checkpoint_bytes(out()), whole);
+
+  // As a killed job leaves it: the last six tensors are missing, and one is damaged.
+  const json job = {{"format", "squish"}, {"format_version", 1}, {"job", manifest["job"]}};
+  std::ofstream(out() / "squish.job.json") << job.dump();
+  std::filesystem::remove(out() / "squish.json");
+  for (const char* const file : {"10", "11", "12", "13", "14", "15"}) {
+    std::filesystem::remove(out() / (std::string("model-000") + file + "-of-00015.safetensors"));
+  }
+  std::ofstream(out() / "model-00003-of-00015.safetensors") << "short";
+  quantize(with({"--resume"}));
+  EXPECT_EQ(checkpoint_bytes(out()), whole);
+
+  ASSERT_EQ(squish({"eval", "out", "--reference", model(), "--ppl-data", text(), "--ppl-tokens",
+                    "300", "--output", "r.json"})
+                .code,
+            0);
+  EXPECT_EQ(result()["rows"][0]["calibrated"], true);
+  const double sequential = result()["rows"][0]["kld_mean"];
+  std::filesystem::remove_all(out());
+  quantize();
+  ASSERT_EQ(squish({"eval", "out", "--reference", model(), "--ppl-data", text(), "--ppl-tokens",
+                    "300", "--output", "r.json"})
+                .code,
+            0);
+  EXPECT_EQ(result()["rows"][0]["calibrated"], false);
+  EXPECT_LT(sequential, 0.7 * result()["rows"][0]["kld_mean"].get<double>());
+
+  const Outcome outcome = squish(command(with({"--calib", "x.calib"})));
+  EXPECT_EQ(outcome.code, 2);
+  EXPECT_THAT(outcome.err, HasSubstr("--sequential calibrates"));
+  const Outcome plan = squish(command(with({"--dry-run"})));
+  EXPECT_EQ(plan.code, 0) << plan.err;
+}
+
 TEST_F(Quantize, AnotherJobIsNotResumed) {
   quantize();
   const auto whole = checkpoint_bytes(out());
@@ -239,6 +285,18 @@ TEST_F(Quantize, VerifyFindsEveryFlippedBitAndEveryMissingFile) {
   expect_refused({"verify", "out"}, "squish.json is missing");
   expect_refused({"run", "out", "-p", "x"}, "not a whole squish checkpoint");
   expect_refused({"verify", model()}, "not a squish checkpoint");
+}
+
+TEST_F(Quantize, ReportShowsTheTensorsOfACheckpoint) {
+  quantize();
+  const Outcome outcome = squish({"report", "out", "-o", "page.html"});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  const std::string page = read_file(directory() / "page.html");
+  for (const auto& tensor : {"layers.0.self_attn.q_proj.weight", "layers.1.mlp.down_proj.weight"}) {
+    EXPECT_THAT(page, HasSubstr(tensor));
+  }
+  std::filesystem::remove(out() / "squish.log.jsonl");
+  expect_refused({"report", "out", "-o", "page.html"}, "squish.log.jsonl");
 }
 
 TEST_F(Quantize, DequantizeWritesAModelThatComputesTheSame) {

@@ -50,6 +50,26 @@ TEST(OuterProduct, EqualsTheSlowSumForOddShapesAndAllInstructionSets) {
   set_isa(before);
 }
 
+TEST(OuterProduct, CrossProductsEqualTheSlowSum) {
+  ThreadPool pool(2), one(1);
+  for (const auto& [tokens, n] : {std::pair{1, 1}, {3, 130}, {700, 140}}) {
+    const Matrix x = random_matrix(tokens, n);
+    Matrix y = x;
+    for (std::size_t i = 0; i < y.size(); ++i) y.data()[i] = x.data()[y.size() - 1 - i];
+    std::vector<double> square(x.cols() * x.cols(), 0.25), same = square;
+    add_cross_products(x, y, square, pool);
+    add_cross_products(x, y, same, one);
+    EXPECT_EQ(square, same);
+    for (std::size_t i = 0; i < x.cols(); i += 3) {
+      for (std::size_t j = 0; j < x.cols(); ++j) {
+        double expected = 0.25;
+        for (std::size_t t = 0; t < x.rows(); ++t) expected += double{x(t, i)} * y(t, j);
+        ASSERT_NEAR(square[i * x.cols() + j], expected, 1e-4 * std::sqrt(double(tokens)));
+      }
+    }
+  }
+}
+
 TEST(OuterProduct, IsTheSameForAnyNumberOfThreads) {
   ThreadPool one(1), three(3);
   const Matrix x = random_matrix(700, 290);

@@ -1,0 +1,66 @@
+#pragma once
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "squish/base/threads.h"
+#include "squish/io/model_files.h"
+#include "squish/model/transformer.h"
+#include "squish/quant/moments.h"
+
+/// Calibration behind what is compressed already: a text goes through the original model and
+/// through the compressed one at the same time, block by block, so that a layer is compressed for
+/// the inputs that it will have, x̂, and for the outputs that the original has, W x.
+namespace squish::compress {
+
+/// What is known of one input.
+struct SequentialInput {
+  quant::InputMoments moments;  ///< of x̂
+  /// M = E[(x - x̂) x̂ᵀ] (E[x̂ x̂ᵀ] + ridge)⁻¹: of all linear maps of x̂, W + W M is the nearest to W x
+  /// in mean square. Empty where x̂ is x, as in the first block.
+  Matrix correction;
+};
+
+class SequentialInputs {
+ public:
+  /// What became of a linear layer, as floats; none: it stays as it is.
+  using Compressed = std::function<std::optional<Matrix>(const std::string& linear)>;
+
+  /// Keeps the activations of both models between two layers for all tokens, and both models'
+  /// current block in floats.
+  SequentialInputs(const io::ModelFiles& files,
+                   std::span<const std::vector<model::TokenId>> windows, Compressed compressed,
+                   ThreadPool& pool);
+
+  /// Of the input of `linear`; asked for in the order of io::linear_names(), inputs may be left
+  /// out. All linear layers before those that share this input are then taken from `compressed`.
+  /// Error where no activation is finite.
+  SequentialInput at(const std::string& linear);
+
+ private:
+  struct Stream {
+    model::Transformer model;    // of which only the current block has linear layers
+    std::vector<Matrix> hidden;  // by window: what the current half of the block is given
+  };
+  void load_block(Stream& stream);
+  void install(std::size_t end);
+  void advance();
+  SequentialInput measure(model::LayerInput input);
+
+  const io::ModelFiles& files_;
+  Compressed compressed_;
+  ThreadPool& pool_;
+  std::vector<std::string> names_;  // all linear layers
+  std::size_t installed_ = 0;       // of them, taken from compressed_
+  std::size_t halves_ = 0;          // that both streams are behind
+  Stream original_, own_;
+  model::KvCache cache_;  // as large as the longest window; stays empty between two calls
+};
+
+/// Anonymous memory that SequentialInputs takes at most, besides what a job takes anyway.
+std::size_t sequential_memory(const io::ModelFiles& files,
+                              std::span<const std::vector<model::TokenId>> windows);
+
+}  // namespace squish::compress

@@ -1,0 +1,207 @@
+#include "squish/compress/sequential.h"
+
+#include <gmock/gmock.h>
+
+#include <cmath>
+#include <map>
+
+#include "squish/base/error.h"
+#include "squish/base/random.h"
+#include "squish/compress/calibration.h"
+#include "tests/evaluate/tiny_model.h"
+
+namespace squish::compress {
+namespace {
+
+using Windows = std::vector<std::vector<model::TokenId>>;
+using Rows = std::vector<std::vector<float>>;
+
+Windows random_windows(std::size_t count, std::size_t length) {
+  const CounterRng random(3, "windows");
+  Windows windows(count, std::vector<model::TokenId>(length));
+  std::uint64_t at = 0;
+  for (auto& window : windows) {
+    for (auto& token : window) {
+      token = static_cast<model::TokenId>(random.bits(at++) % test::TinyModel::kVocab);
+    }
+  }
+  return windows;
+}
+
+class RecordingLinear : public model::Linear {
+ public:
+  RecordingLinear(Matrix weights, Rows& seen)
+      : inner_(model::dense_linear(std::make_shared<const Matrix>(std::move(weights)))),
+        seen_(seen) {}
+  std::size_t rows() const override { return inner_->rows(); }
+  std::size_t cols() const override { return inner_->cols(); }
+  std::size_t weight_bytes() const override { return inner_->weight_bytes(); }
+  void apply(ConstMatrixView x, MatrixView y, ThreadPool& pool) const override {
+    for (std::size_t i = 0; i < x.rows; ++i) seen_.emplace_back(x.row(i).begin(), x.row(i).end());
+    inner_->apply(x, y, pool);
+  }
+
+ private:
+  std::unique_ptr<Linear> inner_;
+  Rows& seen_;
+};
+
+/// What every linear layer of the model `files` is given, its linear layers being those of
+/// `linears`.
+std::map<std::string, Rows> record(const io::ModelFiles& files, const io::ModelFiles& linears,
+                                   const Windows& windows, ThreadPool& pool) {
+  std::map<std::string, Rows> seen;
+  const model::Transformer model = model::build_transformer(
+      files, model::load_shared(files, pool), pool, [&](const std::string& name) {
+        return std::make_unique<RecordingLinear>(model::load_weights(linears, name, pool),
+                                                 seen[name]);
+      });
+  for (const auto& window : windows) {
+    model::KvCache cache(model.config, window.size());
+    model::forward(model, window, cache, pool);
+  }
+  return seen;
+}
+
+struct Models {
+  test::TinyModel one{1}, two{2};
+  io::ModelFiles original = io::open_model(one.path()), other = io::open_model(two.path());
+};
+
+/// The mean over tokens of |W x - V x̂|².
+double error(const Matrix& w, const Rows& x, const Matrix& v, const Rows& own) {
+  double sum = 0;
+  for (std::size_t t = 0; t < x.size(); ++t) {
+    for (std::size_t i = 0; i < w.rows(); ++i) {
+      double difference = 0;
+      for (std::size_t j = 0; j < w.cols(); ++j) {
+        difference += double{w(i, j)} * x[t][j] - double{v(i, j)} * own[t][j];
+      }
+      sum += difference * difference;
+    }
+  }
+  return sum / static_cast<double>(x.size());
+}
+
+TEST(Sequential, IsTheUsualCalibrationWhereNothingWasChanged) {
+  const Models models;
+  ThreadPool pool(2);
+  const Windows windows = random_windows(3, 70);
+  const Calibration usual = calibrate(models.original, windows, pool, [] {});
+  SequentialInputs inputs(
+      models.original, windows, [](const std::string&) { return std::nullopt; }, pool);
+  for (const std::string& name : io::linear_names(models.original.config)) {
+    if (name.find("q_proj") == name.npos && name.find("o_proj") == name.npos &&
+        name.find("up_proj") == name.npos && name.find("down") == name.npos) {
+      continue;
+    }
+    const SequentialInput input = inputs.at(name);
+    EXPECT_EQ(input.correction.size(), 0u) << name;
+    const quant::InputMoments expected = usual.moments(name);
+    EXPECT_EQ(input.moments.mean, expected.mean) << name;
+    const std::size_t n = expected.second.size();
+    ASSERT_EQ(input.moments.second.size(), n);
+    for (std::size_t i = 0; i < n * n; ++i) {
+      ASSERT_EQ(input.moments.second.data()[i], expected.second.data()[i]) << name;
+    }
+  }
+}
+
+TEST(Sequential, MeasuresBehindWhatWasCompressedAndCorrectsForIt) {
+  const Models models;
+  ThreadPool pool(2);
+  const Windows windows = random_windows(4, 90);
+  const auto x = record(models.original, models.original, windows, pool);
+  const auto own = record(models.original, models.other, windows, pool);
+  std::vector<std::string> asked;
+  SequentialInputs inputs(
+      models.original, windows,
+      [&](const std::string& name) {
+        asked.push_back(name);
+        return std::optional(model::load_weights(models.other, name, pool));
+      },
+      pool);
+  for (const std::string& name : io::linear_names(models.original.config)) {
+    // Also: inputs may be left out, as those of what is there already.
+    if (name.ends_with("k_proj.weight") || name.ends_with("v_proj.weight") ||
+        name.ends_with("up_proj.weight") || name == "model.layers.0.mlp.gate_proj.weight") {
+      continue;
+    }
+    const SequentialInput input = inputs.at(name);
+    const Rows &from = x.at(name), &to = own.at(name);
+    const std::size_t n = from[0].size();
+    ASSERT_EQ(input.moments.second.size(), n) << name;
+    for (std::size_t i = 0; i < n; i += 5) {
+      for (std::size_t j = 0; j < n; ++j) {
+        double expected = 0;
+        for (const auto& row : to) expected += double{row[i]} * row[j];
+        expected /= static_cast<double>(to.size());
+        ASSERT_NEAR(input.moments.second(i, j), expected, 1e-4) << name;
+      }
+    }
+    if (name == "model.layers.0.self_attn.q_proj.weight") {
+      EXPECT_EQ(input.correction.size(), 0u);
+      continue;
+    }
+    ASSERT_EQ(input.correction.rows(), n) << name;
+    const Matrix weights = model::load_weights(models.original, name, pool);
+    Matrix wanted = weights;
+    for (std::size_t i = 0; i < weights.rows(); ++i) {
+      for (std::size_t j = 0; j < n; ++j) {
+        for (std::size_t k = 0; k < n; ++k) wanted(i, j) += weights(i, k) * input.correction(k, j);
+      }
+    }
+    const double best = error(weights, from, wanted, to);
+    EXPECT_LT(best, 0.9 * error(weights, from, weights, to)) << name;
+    // Near the least: a step towards and away from it gains nothing (but for the ridge).
+    for (const float step : {0.9f, 1.1f}) {
+      Matrix near = weights;
+      for (std::size_t i = 0; i < near.size(); ++i) {
+        near.data()[i] += step * (wanted.data()[i] - weights.data()[i]);
+      }
+      EXPECT_GT(error(weights, from, near, to), 0.999 * best) << name;
+    }
+  }
+  // Each layer once, in order, and none that no input was asked for behind.
+  const std::vector<std::string> names = io::linear_names(models.original.config);
+  EXPECT_EQ(asked, std::vector<std::string>(names.begin(), names.end() - 1));
+}
+
+TEST(Sequential, IsTheSameForAnyNumberOfThreads) {
+  const Models models;
+  const Windows windows = random_windows(2, 60);
+  std::vector<SequentialInput> found;
+  for (const int threads : {1, 3}) {
+    ThreadPool pool(threads);
+    SequentialInputs inputs(
+        models.original, windows,
+        [&](const std::string& name) {
+          return std::optional(model::load_weights(models.other, name, pool));
+        },
+        pool);
+    found.push_back(inputs.at("model.layers.1.mlp.down_proj.weight"));
+  }
+  const std::size_t n = test::TinyModel::kIntermediate;
+  for (std::size_t i = 0; i < n * n; ++i) {
+    ASSERT_EQ(found[0].moments.second.data()[i], found[1].moments.second.data()[i]);
+    ASSERT_EQ(found[0].correction.data()[i], found[1].correction.data()[i]);
+  }
+}
+
+TEST(Sequential, RefusesATextAtWhichNothingIsFinite) {
+  const Models models;
+  ThreadPool pool(1);
+  const Windows windows = random_windows(1, 20);
+  SequentialInputs inputs(
+      models.original, windows,
+      [&](const std::string& name) {
+        Matrix weights = model::load_weights(models.other, name, pool);
+        std::fill_n(weights.data(), weights.size(), 1e38f);
+        return std::optional(std::move(weights));
+      },
+      pool);
+  EXPECT_THROW(inputs.at("model.layers.0.mlp.down_proj.weight"), Error);
+}
+
+}  // namespace
+}  // namespace squish::compress
