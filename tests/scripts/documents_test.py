@@ -53,7 +53,8 @@ class Documents(unittest.TestCase):
             text = document.read_text(encoding="utf-8")
             scripts = [line.split()[0] for line in typed(text)
                        if re.match(r"[\w.-]*/[\w./-]+\.(sh|py)(\s|$)", line)]
-            links = re.findall(r"\]\((?!https?:|#)([^)#]+)", text)
+            prose = re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
+            links = re.findall(r"\]\((?!https?:|#)([^)#]+)", prose)
             for name, folder in [*((s, ROOT) for s in scripts), *((l, document.parent) for l in links)]:
                 with self.subTest(document=document.name, name=name):
                     self.assertTrue((folder / name).exists())
