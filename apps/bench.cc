@@ -31,6 +31,7 @@ struct Options {
   Machine machine;
   TextFlags text;
   TableFlags tables;
+  FormatFlag output_format{"none"};
   bool dry_run = false, markdown = false;
   std::string model, weights, calibration, methods, preset = "fast";
   std::string output = "dev/results/quant_2bit_comparison.json";
@@ -40,6 +41,8 @@ struct Options {
   std::size_t rows = 0, cols = 0;  // 0: the preset's
   double sigma = 0.02;
   std::uint64_t seed = 42;
+
+  bool tables_wanted() const { return markdown || output_format.format == "md"; }
 };
 
 constexpr double kMinSigma = 1e-30, kMaxSigma = 1e10;
@@ -60,6 +63,7 @@ report::Json config_json(const Options& options) {
           {"ppl_tokens", options.text.tokens},
           {"tps_tokens", options.tps_tokens},
           {"markdown", options.markdown},
+          {"format", options.output_format.format},
           {"output", options.output},
           {"html", options.html},
           {"preset", options.preset},
@@ -232,7 +236,7 @@ void run(const Options& options) {
   json["config"]["source_quantized"] = stage1.source_quantized;
   if (subject && subject->passage) json["config"]["ctx"] = subject->passage->ctx();
   for (const MatrixRow& row : stage1.rows) json["stage1"].push_back(report::to_json(row));
-  if (options.markdown) {
+  if (options.tables_wanted()) {
     fmt::print("{}\n\n{}", stage1.caption, report::matrix_table(stage1.rows));
     if (stage1.source_quantized) fmt::print("{}", report::kQuantisedSource);
     std::fflush(stdout);
@@ -256,13 +260,14 @@ void run(const Options& options) {
     }
     if (stage2.noise) json["noise_floor"] = report::to_json(*stage2.noise);
     for (const auto& row : stage2.rows) json["stage2"].push_back(report::to_json(row, passage));
-    if (options.markdown) {
+    if (options.tables_wanted()) {
       fmt::print("\n{}; {} threads\n\n{}", printable(subject->files.path.filename().string()),
                  pool.size(),
                  report::model_table(stage2, passage, subject->files.source_quantized));
       if (subject->calibration) print_calibration(*subject);
     }
   }
+  options.output_format.print(json);
   write_atomically(options.output, report::to_text(json));
   fmt::print(stderr, "results: {}\n", options.output);
   if (!options.html.empty()) {
@@ -288,7 +293,10 @@ void add_bench(CLI::App& app) {
       ->add_option("--model-dir", options->model,
                    "A Hugging Face directory or a .gguf file: stages 1 and 2")
       ->check(not_empty);
-  command->add_flag("--markdown", options->markdown, "Print the tables on standard output");
+  CLI::Option* const markdown =
+      command->add_flag("--markdown", options->markdown, "The same as --format md");
+  options->output_format.add_flags(*command);
+  command->get_option("--format")->excludes(markdown);
   command->add_option("--output", options->output, "The results file (JSON)")
       ->check(not_empty)
       ->capture_default_str();

@@ -6,6 +6,7 @@
 #include "squish/base/isa.h"
 #include "squish/compress/calibration_job.h"
 #include "squish/evaluate/text.h"
+#include "squish/report/json.h"
 
 /// One function a subcommand, each in the file of its name: it declares the flags and sets the
 /// callback that does the work. Data go to standard output, all else to standard error; failures
@@ -22,6 +23,8 @@ void add_quantize(CLI::App& app);
 void add_verify(CLI::App& app);
 void add_dequantize(CLI::App& app);
 void add_report(CLI::App& app);
+/// After all others, which it names.
+void add_completion(CLI::App& app);
 
 /// For CLI::Option::check(): a sentence against an empty value, or one that is not a whole number
 /// from 0 on.
@@ -55,6 +58,15 @@ struct ResumeFlags {
   double save_every = 60;  ///< seconds
 
   void add_flags(CLI::App& command);
+};
+
+/// What of the results goes to standard output.
+struct FormatFlag {
+  std::string format;  ///< none, md, csv, json or jsonl
+
+  void add_flags(CLI::App& command);
+  /// csv, json or jsonl of the results; nothing otherwise: tables are the command's own.
+  void print(const report::Json& results) const;
 };
 
 /// The flags of perplexity.

@@ -28,6 +28,7 @@ struct Options {
   std::vector<std::string> models;
   std::string reference, output;
   ResumeFlags saving;
+  FormatFlag output_format{"md"};
   bool fused = false;
 
   /// Tokens at a time that go through the kernels.
@@ -159,8 +160,9 @@ void run(const Options& options) {
   const io::ModelFiles& first = subjects.models[0];
   const bool source_quantized = subjects.reference ? subjects.reference->source_quantized
                                                    : first.spec.empty() && first.source_quantized;
-  fmt::print("{}", report::model_table(bench, &passage, source_quantized));
-  if (options.output.empty()) return;
+  if (options.output_format.format == "md") {
+    fmt::print("{}", report::model_table(bench, &passage, source_quantized));
+  }
   report::Json json = {{"schema", "squish.eval/1"},
                        {"created", report::timestamp()},
                        {"host", report::to_json(host)},
@@ -184,6 +186,8 @@ void run(const Options& options) {
   if (bench.noise) json["noise_floor"] = report::to_json(*bench.noise);
   json["rows"] = report::Json::array();
   for (const auto& row : bench.rows) json["rows"].push_back(report::to_json(row, &passage));
+  options.output_format.print(json);
+  if (options.output.empty()) return;
   write_atomically(options.output, report::to_text(json));
   scores->remove();
 }
@@ -210,6 +214,7 @@ void add_eval(CLI::App& app) {
                     "of decoded weights: slower, and what generation costs besides");
   command->add_option("--output", options->output, "Also write the results as JSON")
       ->check(not_empty);
+  options->output_format.add_flags(*command);
   options->saving.add_flags(*command);
   options->machine.add_flags(*command);
   command->footer(

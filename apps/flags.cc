@@ -1,11 +1,13 @@
 #include <algorithm>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 #include <tuple>
 #include <utility>
 
 #include "apps/commands.h"
 #include "squish/base/error.h"
 #include "squish/base/file.h"
+#include "squish/report/rows.h"
 
 namespace squish::apps {
 namespace {
@@ -52,6 +54,22 @@ void Machine::add_flags(CLI::App& command) {
 
 void Machine::choose_isa() const {
   if (isa != "auto") set_isa(parse_isa(isa));
+}
+
+void FormatFlag::add_flags(CLI::App& command) {
+  command
+      .add_option(
+          "--format", format,
+          "On standard output: none, md (tables), csv or jsonl (the rows), json (what --output "
+          "holds)")
+      ->check(CLI::IsMember({"none", "md", "csv", "json", "jsonl"}))
+      ->capture_default_str();
+}
+
+void FormatFlag::print(const report::Json& results) const {
+  if (format == "csv") fmt::print("{}", report::to_csv(results));
+  if (format == "json") fmt::print("{}", report::to_text(results));
+  if (format == "jsonl") fmt::print("{}", report::to_jsonl(results));
 }
 
 void ResumeFlags::add_flags(CLI::App& command) {

@@ -79,6 +79,7 @@ int run(int argc, char** argv) {
   add_verify(app);
   add_dequantize(app);
   add_report(app);
+  add_completion(app);
 
   try {
     app.parse(argc, argv);

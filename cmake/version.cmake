@@ -6,7 +6,7 @@ if(NOT SQUISH_COMMIT)
 endif()
 configure_file(${PROJECT_SOURCE_DIR}/cmake/version.h.in
                ${PROJECT_BINARY_DIR}/generated/squish/base/version.h @ONLY)
-target_include_directories(squish PUBLIC ${PROJECT_BINARY_DIR}/generated)
+target_include_directories(squish PUBLIC $<BUILD_INTERFACE:${PROJECT_BINARY_DIR}/generated>)
 # Configure again when HEAD moves, so that the commit stays true.
 if(EXISTS ${PROJECT_SOURCE_DIR}/.git/logs/HEAD)
   set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS

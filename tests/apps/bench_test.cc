@@ -80,6 +80,32 @@ TEST_F(Bench, ThePageShowsTheFile) {
   EXPECT_THAT(squish({"report", "bench.html"}).err, HasSubstr("bench.html"));
 }
 
+TEST_F(Bench, StandardOutputHasTheFormatAskedForAndNothingElse) {
+  const auto out = [&](const char* format) {
+    const Outcome outcome = squish({"bench", "--methods", "int4:g=8;int2:g=8", "--rows", "24",
+                                    "--cols", "40", "--output", "r.json", "--format", format});
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    return outcome.out;
+  };
+  EXPECT_EQ(out("none"), "");
+  EXPECT_THAT(out("md"), HasSubstr("| int4:g=8 |"));
+  const json printed = json::parse(out("json"));
+  EXPECT_EQ(printed, results("r.json"));
+  std::istringstream lines(out("jsonl")), table(out("csv"));
+  std::string line;
+  for (const char* const spec : {"int4:g=8", "int2:g=8"}) {
+    ASSERT_TRUE(std::getline(lines, line));
+    EXPECT_EQ(json::parse(line)["spec"], spec);
+  }
+  EXPECT_FALSE(std::getline(lines, line));
+  ASSERT_TRUE(std::getline(table, line));
+  EXPECT_TRUE(line.starts_with("stage,method,spec,spec_full,seed,status,rows,cols,bpw,")) << line;
+  ASSERT_TRUE(std::getline(table, line));
+  EXPECT_TRUE(line.starts_with("1,int4,int4:g=8,")) << line;
+  EXPECT_EQ(squish({"bench", "--format", "xml"}).code, 2);
+  EXPECT_EQ(squish({"bench", "--format", "csv", "--markdown"}).code, 2);
+}
+
 TEST_F(Bench, TheFileHasTheFieldsOfTheSchema) {
   ASSERT_EQ(squish({"bench", "--methods", "int4:sym=1;int2:g=8", "--rows", "24", "--cols", "40",
                     "--seed", "7", "--threads", "2", "--isa", "scalar", "--output", "r.json"})

@@ -1,0 +1,12 @@
+# What the static library needs besides itself.
+include(CMakeFindDependencyMacro)
+find_dependency(fmt)
+find_dependency(Threads)
+find_dependency(nlohmann_json)
+find_dependency(OpenSSL COMPONENTS Crypto)
+find_dependency(PkgConfig)
+pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
+pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
+pkg_check_modules(OPENBLAS REQUIRED IMPORTED_TARGET openblas)
+pkg_check_modules(LAPACKE REQUIRED IMPORTED_TARGET lapacke)
+include(${CMAKE_CURRENT_LIST_DIR}/squish-targets.cmake)
