@@ -209,12 +209,11 @@ class Job {
     sequential_.emplace(files_, options_.sequential, compressed, pool_);
     inputs_.emplace(
         [this](const std::string& tensor) -> std::optional<quant::InputMoments> {
-          correction_ = {};
+          map_ = {};
           const std::vector<std::string> linears = io::linear_names(files_.config);
           if (std::ranges::find(linears, tensor) == linears.end()) return {};  // an embedding
-          SequentialInput input = sequential_->at(tensor);
-          correction_ = std::move(input.correction);
-          return std::move(input.moments);
+          map_ = sequential_->at(tensor);
+          return std::move(map_.moments);
         },
         options_.seed, pool_);
   }
@@ -223,11 +222,16 @@ class Job {
   /// inputs that it will have.
   Matrix wanted_weights(const PlannedTensor& tensor) const {
     Matrix weights = io::read_matrix(files_.table.at(tensor.name), pool_);
-    if (correction_.size() == 0 || !tensor.linear) return weights;
+    if (!sequential_ || !tensor.linear) return weights;
     Matrix wanted = weights;
     parallel_for(pool_, weights.rows(), 64, [&](std::size_t begin, std::size_t end) {
-      linalg::gemm_nn_add(weights.view().row_range(begin, end), correction_,
-                          wanted.view().row_range(begin, end));
+      const MatrixView rows = wanted.view().row_range(begin, end);
+      if (map_.correction.size() > 0) {
+        linalg::gemm_nn_add(weights.view().row_range(begin, end), map_.correction, rows);
+      }
+      for (std::size_t i = begin; i < end && map_.residual.size() > 0; ++i) {
+        for (std::size_t j = 0; j < weights.cols(); ++j) wanted(i, j) += map_.residual(i, j);
+      }
     });
     return wanted;
   }
@@ -412,7 +416,7 @@ class Job {
   const JobOptions& options_;
   ThreadPool& pool_;
   std::optional<SequentialInputs> sequential_;
-  Matrix correction_;  // of the input that was asked for last
+  SequentialInput map_;  // of the input that was asked for last, its moments elsewhere
   std::optional<PreparedInputs> inputs_;
   SharedClock clock_;
 };

@@ -46,25 +46,34 @@ std::size_t longest(std::span<const std::vector<model::TokenId>> windows) {
   return length;
 }
 
+/// a - b, into a.
+void subtract(std::span<float> a, std::span<const float> b) {
+  for (std::size_t j = 0; j < a.size(); ++j) a[j] -= b[j];
+}
+
 /// Sums over tokens, while they are made.
 struct Sums {
   std::size_t width, tokens = 0;
-  AlignedVector<double> sum, products, shift;  // of x̂, of x̂ x̂ᵀ (its triangle), of (x - x̂) x̂ᵀ
+  AlignedVector<double> sum, products;    // of x̂, of x̂ x̂ᵀ (its triangle)
+  AlignedVector<double> shift, residual;  // of (x - x̂) x̂ᵀ, of (r - r̂) x̂ᵀ
 
-  explicit Sums(std::size_t n)
-      : width(n), sum(n), products(linalg::triangle_size(n)), shift(n * n) {}
+  Sums(std::size_t n, std::size_t stream)
+      : width(n), sum(n), products(linalg::triangle_size(n)), shift(n * n), residual(stream * n) {}
 
-  /// `x` is overwritten. Tokens at which one of the two is not finite do not count.
-  void add(Matrix& x, Matrix& own, ThreadPool& pool) {
+  /// `x` and `r` become differences from `own` and `own_r`; `r` has no columns where it is not
+  /// wanted. Tokens at which one of them is not finite do not count.
+  void add(Matrix x, Matrix own, Matrix r, ConstMatrixView own_r, ThreadPool& pool) {
+    const auto good = [](std::span<const float> row) {
+      return linalg::all_within(row, kLargestActivation);
+    };
     std::size_t kept = 0;
     for (std::size_t t = 0; t < x.rows(); ++t) {
-      if (!linalg::all_within(x.row(t), kLargestActivation) ||
-          !linalg::all_within(own.row(t), kLargestActivation)) {
-        continue;
-      }
-      for (std::size_t j = 0; j < width; ++j) {
-        own(kept, j) = own(t, j);
-        x(kept, j) = x(t, j) - own(t, j);
+      if (!good(x.row(t)) || !good(own.row(t))) continue;
+      if (r.cols() > 0 && (!good(r.row(t)) || !good(own_r.row(t)))) continue;
+      subtract(x.row(t), own.row(t));
+      if (r.cols() > 0) subtract(r.row(t), own_r.row(t));
+      for (Matrix* const matrix : {&x, &own, &r}) {
+        if (kept < t) std::ranges::copy(matrix->row(t), matrix->row(kept).data());
       }
       ++kept;
     }
@@ -73,21 +82,25 @@ struct Sums {
     linalg::add_rows(behind, sum, pool);
     linalg::add_outer_products(behind, products, pool);
     linalg::add_cross_products(x.view().row_range(0, kept), behind, shift, pool);
+    if (r.cols() > 0) {
+      linalg::add_cross_products(r.view().row_range(0, kept), behind, residual, pool);
+    }
   }
 };
 
-/// See SequentialInput; empty where no ridge up to the mean of the diagonal makes H invertible.
-Matrix correction(const linalg::SymmetricMatrix& second, std::span<double> shift,
-                  ThreadPool& pool) {
+/// Times (H + ridge)⁻¹; empty where all is zero, or no ridge up to the mean of the diagonal makes H
+/// invertible.
+Matrix regressed(const linalg::SymmetricMatrix& second, std::span<double> on, ThreadPool& pool) {
+  if (std::ranges::all_of(on, [](double value) { return value == 0; })) return {};
   const std::size_t n = second.size();
   double mean = 0;
   for (std::size_t i = 0; i < n; ++i) mean += second(i, i) / static_cast<double>(n);
   for (double ridge = kRidge; ridge <= 1; ridge *= 10) {
     linalg::SymmetricMatrix h = second;
     for (std::size_t i = 0; i < n; ++i) h(i, i) += ridge * mean;
-    if (!linalg::solve_right(h, shift, pool)) continue;
-    Matrix found(n, n);
-    std::transform(shift.begin(), shift.end(), found.data(),
+    if (!linalg::solve_right(h, on, pool)) continue;
+    Matrix found(on.size() / n, n);
+    std::transform(on.begin(), on.end(), found.data(),
                    [](double value) { return static_cast<float>(value); });
     return found;
   }
@@ -162,11 +175,14 @@ SequentialInput SequentialInputs::measure(LayerInput input) {
   const auto given = [&](const Stream& stream, std::size_t window) {
     return model::layer_input(stream.model, block, input, stream.hidden[window], cache_, pool_);
   };
+  const bool to_stream = input == LayerInput::o || input == LayerInput::down;
   std::optional<Sums> sums;
   for (std::size_t window = 0; window < own_.hidden.size(); ++window) {
     Matrix x = given(original_, window), own = given(own_, window);
-    if (!sums) sums.emplace(x.cols());
-    sums->add(x, own, pool_);
+    const Matrix& stream = original_.hidden[window];
+    if (!sums) sums.emplace(x.cols(), to_stream ? stream.cols() : 0);
+    sums->add(std::move(x), std::move(own), to_stream ? stream : Matrix(stream.rows(), 0),
+              own_.hidden[window], pool_);
   }
   const std::string& name = names_[block * kLinearsOfBlock + kFirst[static_cast<int>(input)]];
   if (!sums || sums->tokens == 0) {
@@ -177,10 +193,11 @@ SequentialInput SequentialInputs::measure(LayerInput input) {
   found.moments.second = linalg::expand_triangle(sums->products, sums->width, share);
   sums->products = {};
   for (const double sum : sums->sum) found.moments.mean.push_back(share * sum);
-  if (std::ranges::any_of(sums->shift, [](double value) { return value != 0; })) {
-    for (double& value : sums->shift) value *= share;
-    found.correction = correction(found.moments.second, sums->shift, pool_);
+  for (auto* const all : {&sums->shift, &sums->residual}) {
+    for (double& value : *all) value *= share;
   }
+  found.correction = regressed(found.moments.second, sums->shift, pool_);
+  found.residual = regressed(found.moments.second, sums->residual, pool_);
   return found;
 }
 

@@ -15,12 +15,15 @@
 /// the inputs that it will have, x̂, and for the outputs that the original has, W x.
 namespace squish::compress {
 
-/// What is known of one input.
+/// What is known of one input. Of all linear maps of x̂, W + W correction + residual is the one that
+/// brings what the layer adds to nearest to what it is in the original, in mean square: W x for
+/// most; for o_proj and down_proj, whose outputs are added to the residual stream r, r - r̂ + W x.
 struct SequentialInput {
   quant::InputMoments moments;  ///< of x̂
-  /// M = E[(x - x̂) x̂ᵀ] (E[x̂ x̂ᵀ] + ridge)⁻¹: of all linear maps of x̂, W + W M is the nearest to W x
-  /// in mean square. Empty where x̂ is x, as in the first block.
+  /// E[(x - x̂) x̂ᵀ] (E[x̂ x̂ᵀ] + ridge)⁻¹; empty where x̂ is x, as in the first block.
   Matrix correction;
+  /// E[(r - r̂) x̂ᵀ] (E[x̂ x̂ᵀ] + ridge)⁻¹; empty for other layers.
+  Matrix residual;
 };
 
 class SequentialInputs {

@@ -53,14 +53,14 @@ void add_outer_products(ConstMatrixView x, std::span<double> triangle, ThreadPoo
   });
 }
 
-void add_cross_products(ConstMatrixView x, ConstMatrixView y, std::span<double> square,
+void add_cross_products(ConstMatrixView x, ConstMatrixView y, std::span<double> sums,
                         ThreadPool& pool) {
-  const std::size_t n = x.cols, blocks = (n + kBlock - 1) / kBlock;
-  assert(square.size() == n * n && y.cols == n && y.rows == x.rows);
-  pool.run(blocks * blocks, [&](std::size_t chunk) {
-    const std::size_t top = chunk / blocks * kBlock, left = chunk % blocks * kBlock;
+  const std::size_t n = y.cols, across = (n + kBlock - 1) / kBlock;
+  assert(sums.size() == x.cols * n && y.rows == x.rows);
+  pool.run((x.cols + kBlock - 1) / kBlock * across, [&](std::size_t chunk) {
+    const std::size_t top = chunk / across * kBlock, left = chunk % across * kBlock;
     add_block(x, top, y, left, [&](std::size_t i, std::span<const float> products) {
-      sum_ops().add(products.data(), products.size(), &square[(top + i) * n + left]);
+      sum_ops().add(products.data(), products.size(), &sums[(top + i) * n + left]);
     });
   });
 }

@@ -19,8 +19,8 @@ constexpr std::size_t triangle_row(std::size_t i, std::size_t n) { return i * (2
 /// tokens, those sums in f64 in the order of the tokens; the same for any number of threads.
 void add_outer_products(ConstMatrixView x, std::span<double> triangle, ThreadPool& pool);
 
-/// square += Xᵀ Y, row by row n x n; x, y: tokens x n, finite. Summed likewise.
-void add_cross_products(ConstMatrixView x, ConstMatrixView y, std::span<double> square,
+/// sums += Xᵀ Y, row by row m x n; x: tokens x m, y: tokens x n, finite. Summed likewise.
+void add_cross_products(ConstMatrixView x, ConstMatrixView y, std::span<double> sums,
                         ThreadPool& pool);
 
 /// sums[j] += the sum of column j of x, in f64 in the order of the rows.

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "squish/base/isa.h"
@@ -52,19 +53,19 @@ TEST(OuterProduct, EqualsTheSlowSumForOddShapesAndAllInstructionSets) {
 
 TEST(OuterProduct, CrossProductsEqualTheSlowSum) {
   ThreadPool pool(2), one(1);
-  for (const auto& [tokens, n] : {std::pair{1, 1}, {3, 130}, {700, 140}}) {
-    const Matrix x = random_matrix(tokens, n);
-    Matrix y = x;
-    for (std::size_t i = 0; i < y.size(); ++i) y.data()[i] = x.data()[y.size() - 1 - i];
-    std::vector<double> square(x.cols() * x.cols(), 0.25), same = square;
-    add_cross_products(x, y, square, pool);
-    add_cross_products(x, y, same, one);
-    EXPECT_EQ(square, same);
+  for (const auto& [tokens, m, n] :
+       {std::tuple{1, 1, 1}, {3, 40, 130}, {700, 140, 140}, {9, 257, 20}}) {
+    const Matrix x = random_matrix(tokens, m), y = random_matrix(tokens + 1, n);
+    const ConstMatrixView right = y.view().row_range(1, y.rows());
+    std::vector<double> sums(x.cols() * y.cols(), 0.25), same = sums;
+    add_cross_products(x, right, sums, pool);
+    add_cross_products(x, right, same, one);
+    EXPECT_EQ(sums, same);
     for (std::size_t i = 0; i < x.cols(); i += 3) {
-      for (std::size_t j = 0; j < x.cols(); ++j) {
+      for (std::size_t j = 0; j < y.cols(); ++j) {
         double expected = 0.25;
-        for (std::size_t t = 0; t < x.rows(); ++t) expected += double{x(t, i)} * y(t, j);
-        ASSERT_NEAR(square[i * x.cols() + j], expected, 1e-4 * std::sqrt(double(tokens)));
+        for (std::size_t t = 0; t < x.rows(); ++t) expected += double{x(t, i)} * right(t, j);
+        ASSERT_NEAR(sums[i * y.cols() + j], expected, 1e-4 * std::sqrt(double(tokens)));
       }
     }
   }
