@@ -9,6 +9,7 @@
 #include "squish/linalg/outer_product.h"
 #include "squish/model/transformer.h"
 #include "tests/evaluate/tiny_model.h"
+#include "tests/model/recording_linear.h"
 
 namespace squish::compress {
 namespace {
@@ -25,49 +26,13 @@ Windows random_windows(std::size_t count, std::size_t length, std::size_t vocab)
   return windows;
 }
 
-/// Every input that every linear layer is given, kept in full.
-using Recording = std::map<std::string, std::vector<std::vector<float>>>;
-
-class RecordingLinear : public model::Linear {
- public:
-  RecordingLinear(std::unique_ptr<Linear> inner, std::vector<std::vector<float>>& rows)
-      : inner_(std::move(inner)), rows_(rows) {}
-  std::size_t rows() const override { return inner_->rows(); }
-  std::size_t cols() const override { return inner_->cols(); }
-  std::size_t weight_bytes() const override { return inner_->weight_bytes(); }
-  void apply(ConstMatrixView x, MatrixView y, ThreadPool& pool) const override {
-    for (std::size_t i = 0; i < x.rows; ++i) rows_.emplace_back(x.row(i).begin(), x.row(i).end());
-    inner_->apply(x, y, pool);
-  }
-
- private:
-  std::unique_ptr<Linear> inner_;
-  std::vector<std::vector<float>>& rows_;
-};
-
-/// By the names of the tensors, of which some must have seen the same.
-Recording record(const io::ModelFiles& files, const Windows& windows, ThreadPool& pool) {
-  Recording recording;
-  const model::Transformer model = model::build_transformer(
-      files, model::load_shared(files, pool), pool, [&](const std::string& name) {
-        return std::make_unique<RecordingLinear>(model::dense_linear(std::make_shared<const Matrix>(
-                                                     model::load_weights(files, name, pool))),
-                                                 recording[name]);
-      });
-  for (const auto& window : windows) {
-    model::KvCache cache(model.config, window.size());
-    model::forward(model, window, cache, pool);
-  }
-  return recording;
-}
-
 void expect_equals_recording(const io::ModelFiles& files, const Windows& windows) {
   ThreadPool pool(2);
   std::size_t steps = 0;
   const Calibration calibration = calibrate(files, windows, pool, [&] { ++steps; });
   EXPECT_EQ(steps, windows.size());
   EXPECT_EQ(calibration.inputs.size(), 4 * files.config.layers);
-  for (const auto& [name, rows] : record(files, windows, pool)) {
+  for (const auto& [name, rows] : test::record(files, files, windows, pool)) {
     const quant::InputMoments moments = calibration.moments(name);
     const std::size_t n = rows.front().size();
     ASSERT_EQ(moments.second.size(), n) << name;
@@ -125,7 +90,7 @@ TEST(Calibration, DropsActivationsThatAreNotFiniteAndCountsThem) {
   const Windows windows = random_windows(1, 40, files.config.vocab);
   ThreadPool pool(2);
   const Calibration calibration = calibrate(files, windows, pool, [] {});
-  const Recording recording = record(files, windows, pool);
+  const auto recording = test::record(files, files, windows, pool);
   std::uint64_t dropped = 0;
   for (const auto& [name, rows] : recording) {
     const InputSums& sums = calibration.inputs.at(input_name(name));

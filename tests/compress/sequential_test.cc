@@ -9,12 +9,14 @@
 #include "squish/base/random.h"
 #include "squish/compress/calibration.h"
 #include "tests/evaluate/tiny_model.h"
+#include "tests/model/recording_linear.h"
 
 namespace squish::compress {
 namespace {
 
 using Windows = std::vector<std::vector<model::TokenId>>;
-using Rows = std::vector<std::vector<float>>;
+using test::record;
+using test::Rows;
 
 Windows random_windows(std::size_t count, std::size_t length) {
   const CounterRng random(3, "windows");
@@ -28,41 +30,6 @@ Windows random_windows(std::size_t count, std::size_t length) {
   return windows;
 }
 
-class RecordingLinear : public model::Linear {
- public:
-  RecordingLinear(Matrix weights, Rows& seen)
-      : inner_(model::dense_linear(std::make_shared<const Matrix>(std::move(weights)))),
-        seen_(seen) {}
-  std::size_t rows() const override { return inner_->rows(); }
-  std::size_t cols() const override { return inner_->cols(); }
-  std::size_t weight_bytes() const override { return inner_->weight_bytes(); }
-  void apply(ConstMatrixView x, MatrixView y, ThreadPool& pool) const override {
-    for (std::size_t i = 0; i < x.rows; ++i) seen_.emplace_back(x.row(i).begin(), x.row(i).end());
-    inner_->apply(x, y, pool);
-  }
-
- private:
-  std::unique_ptr<Linear> inner_;
-  Rows& seen_;
-};
-
-/// What every linear layer of the model `files` is given, its linear layers being those of
-/// `linears`.
-std::map<std::string, Rows> record(const io::ModelFiles& files, const io::ModelFiles& linears,
-                                   const Windows& windows, ThreadPool& pool) {
-  std::map<std::string, Rows> seen;
-  const model::Transformer model = model::build_transformer(
-      files, model::load_shared(files, pool), pool, [&](const std::string& name) {
-        return std::make_unique<RecordingLinear>(model::load_weights(linears, name, pool),
-                                                 seen[name]);
-      });
-  for (const auto& window : windows) {
-    model::KvCache cache(model.config, window.size());
-    model::forward(model, window, cache, pool);
-  }
-  return seen;
-}
-
 struct Models {
   test::TinyModel one{1}, two{2};
   io::ModelFiles original = io::open_model(one.path()), other = io::open_model(two.path());
@@ -72,11 +39,8 @@ struct Models {
 /// `linears`.
 Rows stream(const io::ModelFiles& files, const io::ModelFiles& linears, const Windows& windows,
             const std::string& name, ThreadPool& pool) {
-  const model::Transformer model = model::build_transformer(
-      files, model::load_shared(files, pool), pool, [&](const std::string& linear) {
-        return model::dense_linear(
-            std::make_shared<const Matrix>(model::load_weights(linears, linear, pool)));
-      });
+  std::map<std::string, Rows> ignored;
+  const model::Transformer model = test::recording_model(files, linears, ignored, pool);
   const std::size_t block = name.find("layers.1.") != name.npos ? 1 : 0;
   Rows rows;
   for (const auto& window : windows) {

@@ -14,6 +14,7 @@
 
 #include "squish/base/error.h"
 #include "squish/base/isa.h"
+#include "tests/model/recording_linear.h"
 
 namespace squish::model {
 namespace {
@@ -132,45 +133,23 @@ TEST_P(TinyModel, BlocksOneByOneGiveTheSame) {
   EXPECT_EQ(worst_difference(hidden, forward(model, golden.tokens, cache, pool)), 0);
 }
 
-/// Keeps what it was given last.
-class Observed : public Linear {
- public:
-  Observed(std::unique_ptr<Linear> inner, Matrix& given)
-      : inner_(std::move(inner)), given_(given) {}
-  std::size_t rows() const override { return inner_->rows(); }
-  std::size_t cols() const override { return inner_->cols(); }
-  std::size_t weight_bytes() const override { return inner_->weight_bytes(); }
-  void apply(ConstMatrixView x, MatrixView y, ThreadPool& pool) const override {
-    given_ = Matrix(x.rows, x.cols);
-    for (std::size_t i = 0; i < x.rows; ++i) std::ranges::copy(x.row(i), given_.row(i).data());
-    inner_->apply(x, y, pool);
-  }
-
- private:
-  std::unique_ptr<Linear> inner_;
-  Matrix& given_;
-};
-
 TEST_P(TinyModel, HalvesOfABlockAndTheirInputsAreItsOwn) {
   ThreadPool pool(2);
   const Golden golden(GetParam());
-  std::map<std::string, Matrix> given;
-  const Transformer model = build_transformer(
-      golden.files, load_shared(golden.files, pool), pool, [&](const std::string& name) {
-        return std::make_unique<Observed>(
-            dense_linear(std::make_shared<const Matrix>(load_weights(golden.files, name, pool))),
-            given[name]);
-      });
+  std::map<std::string, test::Rows> seen;
+  const Transformer model = test::recording_model(golden.files, golden.files, seen, pool);
   KvCache cache(model.config, golden.tokens.size());
   Matrix hidden = embed(model, golden.tokens), whole = hidden;
   for (std::size_t i = 0; i < model.layers.size(); ++i) {
     run_blocks(model, i, i + 1, whole, cache, pool);
-    const auto seen = given;
+    const auto given = seen;
     const auto expect = [&](LayerInput input, const char* linear) {
-      const Matrix& expected = seen.at(fmt::format("model.layers.{}.{}.weight", i, linear));
+      const test::Rows& expected = given.at(fmt::format("model.layers.{}.{}.weight", i, linear));
       const Matrix found = layer_input(model, i, input, hidden, cache, pool);
-      ASSERT_EQ(found.cols(), expected.cols()) << linear;
-      EXPECT_TRUE(std::equal(found.data(), found.data() + found.size(), expected.data())) << linear;
+      ASSERT_EQ(found.rows(), expected.size()) << linear;
+      for (std::size_t t = 0; t < found.rows(); ++t) {
+        EXPECT_TRUE(std::ranges::equal(found.row(t), expected[t])) << linear << " " << t;
+      }
     };
     expect(LayerInput::qkv, "self_attn.k_proj");
     expect(LayerInput::o, "self_attn.o_proj");
