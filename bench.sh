@@ -8,7 +8,8 @@ root=$(cd "$(dirname "$0")" && pwd)
 
 "$root/build.sh" release squish_app
 "$root/scripts/fetch_text.sh" || true   # its sentence says what is missing; stage 2 then does without
-bench=("$root/build/release/squish" bench --markdown)
+bench=("$root/build/release/squish" bench)
+[[ " $* " == *" --format"* ]] || bench+=(--markdown)
 [[ " $* " == *" --html"* ]] || bench+=(--html dev/results/quant_2bit_comparison.html)
 case " $* " in
   *" --model-dir"* | *" --dry-run "*) exec "${bench[@]}" "$@" ;;

@@ -11,6 +11,7 @@
 #include "squish/base/error.h"
 #include "squish/base/file.h"
 #include "squish/base/progress.h"
+#include "squish/compress/log.h"
 #include "squish/evaluate/host.h"
 #include "squish/evaluate/model_bench.h"
 #include "squish/evaluate/scores_file.h"
@@ -65,12 +66,15 @@ struct Subjects {
 
 evaluate::Row<evaluate::ModelResult> make_row(const io::ModelFiles& files) {
   auto row = evaluate::uncompressed_row(files, 0);
+  row.model = files.path.string();
   if (files.spec.empty()) return row;                          // not a checkpoint
   const bool mixed = files.spec.find(';') != files.spec.npos;  // chosen tensor by tensor
   row.method = mixed ? "mixed" : quant::Spec::parse(files.spec).method();
   row.spec = mixed ? "mixed" : files.spec;
   row.spec_full = files.spec;
   row.calibrated = files.calibrated;
+  row.sequential = files.sequential;
+  row.result->cost = compress::logged_cost(files.path);
   return row;
 }
 

@@ -110,7 +110,7 @@ void print_target(const io::ModelFiles& files, const compress::Plan& plan,
 }
 
 void print_plan(const io::ModelFiles& files, const compress::Plan& plan,
-                const compress::Estimate& estimate, int threads) {
+                const compress::Estimate& estimate, int threads, bool sequential) {
   double bytes = 0, weights = 0, kept_bytes = 0, kept_weights = 0;
   std::size_t width = 6, spec_width = 4;
   for (const auto& tensor : plan.compressed) {
@@ -138,9 +138,10 @@ void print_plan(const io::ModelFiles& files, const compress::Plan& plan,
              8 * kept_bytes / kept_weights, 1e-6 * kept_bytes);
   fmt::print("the model: {:.3f} bits a weight, {:.1f} MB\n",
              8 * (bytes + kept_bytes) / (weights + kept_weights), 1e-6 * (bytes + kept_bytes));
-  fmt::print("peak memory: {:.0f} MB; disk: {:.0f} MB; time: about {:.0f} s on {} threads\n",
+  fmt::print("peak memory: {:.0f} MB; disk: {:.0f} MB; time: about {:.0f} s on {} threads{}\n",
              1e-6 * static_cast<double>(estimate.memory_bytes),
-             1e-6 * static_cast<double>(estimate.disk_bytes), estimate.seconds, threads);
+             1e-6 * static_cast<double>(estimate.disk_bytes), estimate.seconds, threads,
+             sequential ? ", the model's runs over the text apart" : "");
 }
 
 void run(Options options) {
@@ -200,7 +201,7 @@ void run(Options options) {
     if (target) {
       print_target(files, plan, *target);
     } else {
-      print_plan(files, plan, expected, pool.size());
+      print_plan(files, plan, expected, pool.size(), options.sequential);
     }
     return;
   }

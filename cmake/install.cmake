@@ -29,6 +29,8 @@ add_custom_command(
 add_custom_target(squish_documents ALL DEPENDS ${documents}/squish.1)
 install(FILES ${documents}/squish.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
 install(FILES ${documents}/squish DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions)
+# Debian's zsh looks here below /usr/local, and there below /usr.
+install(FILES ${documents}/_squish DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/site-functions)
 install(FILES ${documents}/_squish DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/vendor-completions)
 install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR} RENAME copyright)
 

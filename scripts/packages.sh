@@ -4,12 +4,13 @@
 set -euo pipefail
 
 packages=(
-  g++ cmake ninja-build ccache git ca-certificates
+  g++ cmake ninja-build pkg-config ccache git ca-certificates
   python3 python3-numpy python3-pip  # pip fetches the test model
   libfmt-dev nlohmann-json3-dev libcli11-dev
   libopenblas-dev liblapacke-dev libpcre2-dev libutf8proc-dev libssl-dev
   libgtest-dev libgmock-dev libbenchmark-dev
   clang-format-14
+  dpkg-dev file  # cpack's
   "$@"
 )
 

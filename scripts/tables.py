@@ -67,7 +67,7 @@ def main():
         after = BLOCK.sub(lambda found: found[1] + table(found[2], found[3]) + found[5], before)
         if after == before:
             continue
-        stale.append(str(document.relative_to(ROOT)))
+        stale.append(str(document))
         if not check:
             document.write_text(after, encoding="utf-8")
     for name in stale:

@@ -218,12 +218,11 @@ class Job {
         options_.seed, pool_);
   }
 
-  /// What a tensor is to come near to. Sequentially that are the original's outputs, from the
-  /// inputs that it will have.
-  Matrix wanted_weights(const PlannedTensor& tensor) const {
-    Matrix weights = io::read_matrix(files_.table.at(tensor.name), pool_);
-    if (!sequential_ || !tensor.linear) return weights;
+  /// What a tensor is to come near to: the map of the inputs that it will have nearest to the
+  /// original's outputs.
+  Matrix wanted_weights(const PlannedTensor& tensor, const Matrix& weights) const {
     Matrix wanted = weights;
+    if (!tensor.linear) return wanted;
     parallel_for(pool_, weights.rows(), 64, [&](std::size_t begin, std::size_t end) {
       const MatrixView rows = wanted.view().row_range(begin, end);
       if (map_.correction.size() > 0) {
@@ -285,7 +284,7 @@ class Job {
   /// Of each candidate; kept ones by the digest of all that their bytes depend on.
   std::vector<fs::path> candidate_folders(io::CheckpointJob job) const {
     std::vector<fs::path> folders;
-    job.target = job.held_out_sha256 = "";
+    job.target = job.held_out_sha256 = job.sequential_sha256 = "";
     for (const quant::Spec& spec : options_.target->candidates) {
       job.spec = spec.full();
       for (std::size_t i = 0; i < plan_.compressed.size(); ++i) {
@@ -351,7 +350,8 @@ class Job {
       if (found[i]) {
         const io::Tensor& known = found[i]->at(tensor.name);
         stored[i] = {known.stored_bytes(),
-                     loss(wanted_weights(tensor), io::read_matrix(known, pool_), inputs[i])};
+                     loss(io::read_matrix(files_.table.at(tensor.name), pool_),
+                          io::read_matrix(known, pool_), inputs[i])};
       } else {
         stored[i] = write_tensor(tensor, path, inputs[i], share, log);
       }
@@ -371,8 +371,9 @@ class Job {
   Stored write_tensor(const PlannedTensor& tensor, const fs::path& path, const Input& input,
                       double prepared, Log& log) {
     const Worker worker(clock_);
-    const Matrix weights = wanted_weights(tensor);
-    const quant::Packed packed = quantize(tensor, weights, input.prepared);
+    const Matrix weights = io::read_matrix(files_.table.at(tensor.name), pool_);
+    const Matrix wanted = sequential_ ? wanted_weights(tensor, weights) : Matrix();
+    const quant::Packed packed = quantize(tensor, sequential_ ? wanted : weights, input.prepared);
     const double encoded = worker.seconds();
     const Matrix decoded = quant::dequantize(packed, pool_);
     const double snr = quant::snr_db(weights, decoded, pool_);
@@ -391,6 +392,9 @@ class Job {
                                    {"anonymous_bytes", anonymous_memory()},
                                    {"peak_rss_bytes", peak_rss_bytes()}};
     if (input.moments != nullptr) line["proxy_snr_db"] = -10 * std::log10(lost);
+    if (input.moments != nullptr && sequential_) {
+      line["wanted_snr_db"] = -10 * std::log10(loss(wanted, decoded, input));
+    }
     if (input.prepared != nullptr) {
       line["damping"] = input.prepared->damping;
       line["diagonal_only"] = input.prepared->diagonal_only;
@@ -434,6 +438,7 @@ io::CheckpointJob describe_job(const io::ModelFiles& files, const Plan& plan,
                         .tensors = {},
                         .model_sha256 = io::model_digest(files, pool),
                         .calibration_sha256 = "",
+                        .sequential_sha256 = "",
                         .target = "",
                         .held_out_sha256 = ""};
   for (const PlannedTensor& tensor : plan.compressed) {
@@ -456,10 +461,7 @@ io::CheckpointJob describe_job(const io::ModelFiles& files, const Plan& plan,
     job.calibration_sha256 = options.calibration->digest;
     assert(!job.calibration_sha256.empty());  // else the job looks uncalibrated
   }
-  if (!options.sequential.empty()) {
-    job.calibration_sha256 =
-        sha256("sequential " + tokens_sha256(options.sequential) + " " + job.calibration_sha256);
-  }
+  if (!options.sequential.empty()) job.sequential_sha256 = tokens_sha256(options.sequential);
   return job;
 }
 

@@ -23,6 +23,8 @@ constexpr LayerInput kInputs[] = {LayerInput::qkv, LayerInput::o, LayerInput::ga
 constexpr Half kHalves[] = {Half::attention, Half::feed_forward};
 constexpr std::size_t kEndOfHalf[] = {4, 7};
 
+constexpr const char* kEmbedding = "model.embed_tokens.weight";
+
 // As squish calibrate has it.
 constexpr float kLargestActivation = quant::kLargestWeight;
 
@@ -113,23 +115,31 @@ SequentialInputs::SequentialInputs(const io::ModelFiles& files,
                                    std::span<const std::vector<model::TokenId>> windows,
                                    Compressed compressed, ThreadPool& pool)
     : files_(files),
+      windows_(windows),
       compressed_(std::move(compressed)),
       pool_(pool),
       names_(io::linear_names(files.config)),
       cache_(files.config, longest(windows)) {
   assert(names_.size() == kLinearsOfBlock * files.config.layers);
-  const model::SharedWeights shared = model::load_shared(files, pool);
+}
+
+/// Both streams to the first block.
+void SequentialInputs::start() {
   for (Stream* const stream : {&original_, &own_}) {
+    std::optional<Matrix> weights;
+    if (stream == &own_) weights = compressed_(kEmbedding);
+    if (!weights) weights = model::load_weights(files_, kEmbedding, pool_);
+    const auto embedding = std::make_shared<const Matrix>(std::move(*weights));
     stream->model = model::build_transformer(
-        files, {shared.embedding, shared.embedding}, pool,
+        files_, {embedding, embedding}, pool_,
         [](const std::string&) { return std::unique_ptr<model::Linear>(); });
-    for (const auto& window : windows) {
+    for (const auto& window : windows_) {
       stream->hidden.push_back(model::embed(stream->model, window));
     }
     stream->model.embedding.reset();  // not needed any more
     stream->model.head.reset();
-    load_block(*stream);
   }
+  for (Stream* const stream : {&original_, &own_}) load_block(*stream);
 }
 
 /// The linear layers of the block that the streams are at, from the model, and of no other.
@@ -197,6 +207,7 @@ SequentialInput SequentialInputs::measure(LayerInput input) {
     for (double& value : *all) value *= share;
   }
   found.correction = regressed(found.moments.second, sums->shift, pool_);
+  sums->shift = {};
   found.residual = regressed(found.moments.second, sums->residual, pool_);
   return found;
 }
@@ -209,6 +220,7 @@ SequentialInput SequentialInputs::at(const std::string& linear) {
   while (input + 1 < std::size(kFirst) && kFirst[input + 1] <= within) ++input;
   const std::size_t half = 2 * block + input / 2;
   assert(halves_ <= half);
+  if (own_.hidden.empty()) start();
   while (halves_ < half) advance();
   install(block * kLinearsOfBlock + kFirst[input]);
   return measure(kInputs[input]);
@@ -228,8 +240,10 @@ std::size_t sequential_memory(const io::ModelFiles& files,
   const std::size_t pass =
       window * (2 * c.hidden + 2 * attention + 2 * kv + 2 * c.intermediate) * sizeof(float);
   const std::size_t inputs = 2 * window * width * sizeof(float);
-  // Triangle and square of the sums; then the square, H, what of it is factored, the correction.
-  const std::size_t sums = width * width * (3 * sizeof(double) + sizeof(float));
+  // The sums (of the square of the input's triangle, of the square, and of the stream's rows), H,
+  // what of it is factored, and what comes of them.
+  const std::size_t sums = width * width * (3 * sizeof(double) + sizeof(float)) +
+                           c.hidden * width * (sizeof(double) + sizeof(float));
   return hidden + cache +
          std::max(blocks + pass + inputs + sums, c.vocab * c.hidden * sizeof(float));
 }

@@ -47,12 +47,14 @@ class SequentialInputs {
     model::Transformer model;    // of which only the current block has linear layers
     std::vector<Matrix> hidden;  // by window: what the current half of the block is given
   };
+  void start();
   void load_block(Stream& stream);
   void install(std::size_t end);
   void advance();
   SequentialInput measure(model::LayerInput input);
 
   const io::ModelFiles& files_;
+  std::span<const std::vector<model::TokenId>> windows_;
   Compressed compressed_;
   ThreadPool& pool_;
   std::vector<std::string> names_;  // all linear layers

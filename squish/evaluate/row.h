@@ -16,6 +16,8 @@ struct Row {
   std::string method, spec, spec_full;
   std::uint64_t seed = 0;
   bool calibrated = false;  ///< the method was given the moments of the weights' inputs
+  bool sequential = false;  ///< and those behind the layers compressed before
+  std::string model = {};   ///< of eval: the file or folder
   std::string status = "ok";
   std::optional<Result> result = {};
 

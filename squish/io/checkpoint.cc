@@ -240,6 +240,7 @@ json job_json(const CheckpointJob& job) {
     result["target"] = job.target;
     result["held_out_sha256"] = job.held_out_sha256;
   }
+  if (!job.sequential_sha256.empty()) result["sequential_sha256"] = job.sequential_sha256;
   return result;
 }
 
@@ -264,6 +265,7 @@ CheckpointJob parse_job(const json& root, const fs::path& path) {
                        .tensors = {},
                        .model_sha256 = job.text("model_sha256"),
                        .calibration_sha256 = job.text_or("calibration_sha256", ""),
+                       .sequential_sha256 = job.text_or("sequential_sha256", ""),
                        .target = job.text_or("target", ""),
                        .held_out_sha256 = job.text_or("held_out_sha256", "")};
   const json *seed = job.find("seed"), *tensors = job.find("tensors");
@@ -334,11 +336,13 @@ std::string difference(const CheckpointJob& before, const CheckpointJob& now) {
     json result = job_json(job);
     result["target"] = job.target;
     result["held_out_sha256"] = job.held_out_sha256;
+    result["sequential_sha256"] = job.sequential_sha256;
     return result;
   };
   json a = fields(before, now), b = fields(now, before);
-  for (const char* key : {"model_sha256", "target", "spec", "tensors", "seed", "held_out_sha256",
-                          "calibration_sha256", "version", "commit", "isa", "blas"}) {
+  for (const char* key :
+       {"model_sha256", "target", "spec", "tensors", "seed", "held_out_sha256",
+        "calibration_sha256", "sequential_sha256", "version", "commit", "isa", "blas"}) {
     if (a[key] == b[key]) continue;
     if (a[key].is_array()) return "the specs of single tensors have changed";
     return fmt::format("{} was {} and is {}", key, a[key].dump(), b[key].dump());
@@ -445,7 +449,8 @@ ModelFiles open_checkpoint_tensors(const fs::path& directory) {
   ModelFiles model;
   model.container = "squish";
   model.spec = job.spec;
-  model.calibrated = !job.calibration_sha256.empty();
+  model.sequential = !job.sequential_sha256.empty();
+  model.calibrated = model.sequential || !job.calibration_sha256.empty();
   model.source_quantized = true;
   std::size_t index = 0;
   for (const auto& [name, entries] : files->items()) {

@@ -24,6 +24,8 @@ struct CheckpointJob {
   std::string spec;                                          ///< of all linear layers, in full
   std::vector<std::pair<std::string, std::string>> tensors;  ///< quantised: name, spec in full
   std::string model_sha256, calibration_sha256;              ///< empty: no calibration
+  std::string
+      sequential_sha256;  ///< of the tokens, where tensors were compressed one behind another
   /// Of a job that chooses specs: the size to meet, and the digest of the tokens it judges by.
   /// `spec` is then all candidates, separated by ';', and the specs of undecided tensors are empty.
   std::string target, held_out_sha256;

@@ -78,9 +78,10 @@ struct TokenizerData {
 
 struct ModelFiles {
   std::filesystem::path path;
-  std::string container;    ///< "gguf", "safetensors", "squish"
-  std::string spec;         ///< of a checkpoint: what its linear layers were compressed by, in full
-  bool calibrated = false;  ///< of a checkpoint: by the moments of their inputs as well
+  std::string container;  ///< "gguf", "safetensors", "squish"
+  std::string spec;       ///< of a checkpoint: what its linear layers were compressed by, in full
+  /// Of a checkpoint: compressed by the moments of its inputs as well; one layer behind another.
+  bool calibrated = false, sequential = false;
   ModelConfig config;
   TokenizerData tokenizer;
   /// Tensors under Hugging Face names: model.embed_tokens.weight, model.norm.weight,

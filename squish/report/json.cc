@@ -66,7 +66,9 @@ Json to_json(const evaluate::Divergence& divergence) {
 
 Json to_json(const evaluate::Row<evaluate::ModelResult>& row, const evaluate::Passage* passage) {
   Json json = row_head(row);
+  if (!row.model.empty()) json["model"] = row.model;
   json["calibrated"] = row.calibrated;
+  if (row.sequential) json["sequential"] = true;
   if (!row.result) return json;
   const evaluate::ModelResult& result = *row.result;
   json["bpw_linear"] = result.storage.bpw_linear;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cassert>
 #include <cmath>
+#include <map>
 
 #include "squish/base/text.h"
 
@@ -42,6 +43,10 @@ std::string failures(std::span<const evaluate::Row<Result>> rows) {
     if (!row.ok()) text += fmt::format("\n`{}` failed: {}\n", row.spec, printable(row.status));
   }
   return text;
+}
+
+std::string label(const evaluate::Row<evaluate::ModelResult>& row) {
+  return row.spec + (row.sequential ? " sequential" : row.calibrated ? " calibrated" : "");
 }
 
 /// The cells of a row of model_table() after the first.
@@ -124,9 +129,12 @@ std::string model_table(const evaluate::ModelBench& bench, const evaluate::Passa
                                            "ΔNLL (nats)", "KLD",        "top-1",       "TPS",
                                            "prefill TPS", "GB/s",       "Quantize (s)"};
   std::vector<std::vector<std::string>> lines;
+  std::map<std::string, int> rows_of;
+  for (const auto& row : bench.rows) ++rows_of[label(row)];
   for (const auto& row : bench.rows) {
     std::vector<std::string> line(titles.size(), kMissing);
-    line[0] = row.calibrated ? row.spec + " calibrated" : row.spec;
+    line[0] = label(row);
+    if (rows_of[line[0]] > 1 && !row.model.empty()) line[0] += fmt::format(" ({})", row.model);
     if (row.result) fill(line, *row.result);
     lines.push_back(std::move(line));
   }

@@ -1,12 +1,11 @@
 #include "squish/report/page.h"
 
-#include <map>
 #include <string_view>
 
 #include "squish/base/error.h"
 #include "squish/base/file.h"
 #include "squish/compress/job.h"
-#include "squish/io/checkpoint.h"
+#include "squish/compress/log.h"
 #include "squish/io/json.h"
 #include "squish/report/markdown.h"
 #include "squish/report/page_assets.h"
@@ -17,7 +16,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::size_t kMaxResults = std::size_t{64} << 20;
-constexpr std::size_t kMaxLog = std::size_t{256} << 20;
 
 std::string text_or(const Json& object, const char* key, const char* otherwise) {
   const auto at = object.is_object() ? object.find(key) : object.end();
@@ -45,13 +43,21 @@ Json rows_of(const Json& results, const char* key, const std::string& name) {
   return rows;
 }
 
-/// eval's rows name their models in its configuration.
+/// Older rows of eval name their models in its configuration alone.
 void name_models(Json& rows, const Json& config) {
   const Json& models = member(config, "models");
   for (std::size_t i = 0; i < rows.size(); ++i) {
-    if (models.is_array() && i < models.size() && models[i].is_string()) {
-      rows[i]["model"] = models[i];
-    }
+    if (rows[i].contains("model") || !models.is_array()) continue;
+    if (i < models.size() && models[i].is_string()) rows[i]["model"] = models[i];
+  }
+}
+
+/// Seeds that a script would round become texts.
+void keep_seeds(Json& rows) {
+  constexpr std::uint64_t kExact = std::uint64_t{1} << 53;
+  for (Json& row : rows) {
+    const Json& seed = member(row, "seed");
+    if (seed.is_number_unsigned() && seed > kExact) row["seed"] = seed.dump();
   }
 }
 
@@ -73,32 +79,15 @@ void put(std::string& text, std::string_view mark, std::string_view by) {
   text.replace(text.find(mark), mark.size(), by);
 }
 
-/// Null for what a job that was killed left half written; what went on wrote it again.
-Json log_line(std::string_view text, const fs::path& path) {
-  try {
-    return Json(io::parse_json(text, path));
-  } catch (const Error&) {
-    return {};
-  }
-}
-
 void add_checkpoint(Page& page, const fs::path& directory) {
-  const io::CheckpointJob job = io::read_job(directory / io::kManifestFile);
-  const std::map<std::string, std::string> chosen(job.tensors.begin(), job.tensors.end());
-  const fs::path path = directory / compress::kLogFile;
-  const std::string log = read_text(path, kMaxLog);
-  std::map<std::string, Json> lines;  // a tensor that was compressed again: its last
-  for (std::size_t at = 0; at < log.size();) {
-    const std::size_t end = std::min(log.find('\n', at), log.size());
-    const Json line = log_line(std::string_view(log).substr(at, end - at), path);
-    at = end + 1;
-    const auto spec = chosen.find(text_or(line, "tensor", ""));
-    if (spec == chosen.end() || spec->second != text_or(line, "spec", "")) continue;
-    lines[spec->first] = line;
-  }
   Json tensors = Json::array();
-  for (const auto& [name, line] : lines) tensors.push_back(line);
-  page.checkpoints.push_back({{"name", directory.filename().string()}, {"tensors", tensors}});
+  for (const auto& [name, line] : compress::tensor_log(directory)) tensors.push_back(Json(line));
+  if (tensors.empty()) {
+    fail("{}: nothing is known of how its tensors were compressed, expected a {}",
+         directory.string(), compress::kLogFile);
+  }
+  const fs::path whole = fs::weakly_canonical(directory);  // "model/" has no name
+  page.checkpoints.push_back({{"name", whole.filename().string()}, {"tensors", tensors}});
 }
 
 }  // namespace
@@ -125,6 +114,9 @@ void add_results(Page& page, const Json& results, const std::string& name) {
   } else {
     file["stage1"] = rows_of(results, "stage1", name);
     file["stage2"] = rows_of(results, "stage2", name);
+  }
+  for (const char* const key : {"stage1", "stage2"}) {
+    if (file.contains(key)) keep_seeds(file[key]);
   }
   page.files.push_back(std::move(file));
 }

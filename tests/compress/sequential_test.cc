@@ -108,7 +108,9 @@ TEST(Sequential, MeasuresBehindWhatWasCompressedAndCorrectsForIt) {
       models.original, windows,
       [&](const std::string& name) {
         asked.push_back(name);
-        return std::optional(model::load_weights(models.other, name, pool));
+        const bool is_embedding = name == "model.embed_tokens.weight";
+        return std::optional(
+            model::load_weights(is_embedding ? models.original : models.other, name, pool));
       },
       pool);
   for (const std::string& name : io::linear_names(models.original.config)) {
@@ -165,9 +167,26 @@ TEST(Sequential, MeasuresBehindWhatWasCompressedAndCorrectsForIt) {
       EXPECT_GT(error(weights, from, near, to, r, own_r), 0.999 * best) << name;
     }
   }
-  // Each layer once, in order, and none that no input was asked for behind.
-  const std::vector<std::string> names = io::linear_names(models.original.config);
-  EXPECT_EQ(asked, std::vector<std::string>(names.begin(), names.end() - 1));
+  // The embedding, then each layer once, in order, and none that no input was asked for behind.
+  std::vector<std::string> expected = io::linear_names(models.original.config);
+  expected.insert(expected.begin(), "model.embed_tokens.weight");
+  expected.pop_back();
+  EXPECT_EQ(asked, expected);
+}
+
+TEST(Sequential, TheFirstBlockIsBehindTheEmbedding) {
+  const Models models;
+  ThreadPool pool(2);
+  const Windows windows = random_windows(2, 60);
+  SequentialInputs inputs(
+      models.original, windows,
+      [&](const std::string& name) -> std::optional<Matrix> {
+        if (name != "model.embed_tokens.weight") return {};
+        return model::load_weights(models.other, name, pool);
+      },
+      pool);
+  const SequentialInput input = inputs.at("model.layers.0.self_attn.q_proj.weight");
+  EXPECT_EQ(input.correction.rows(), test::TinyModel::kHidden);
 }
 
 TEST(Sequential, IsTheSameForAnyNumberOfThreads) {
@@ -189,6 +208,9 @@ TEST(Sequential, IsTheSameForAnyNumberOfThreads) {
     ASSERT_EQ(found[0].moments.second.data()[i], found[1].moments.second.data()[i]);
     ASSERT_EQ(found[0].correction.data()[i], found[1].correction.data()[i]);
   }
+  ASSERT_EQ(found[0].residual.size(), test::TinyModel::kHidden * n);
+  EXPECT_TRUE(
+      std::equal(found[0].residual.data(), found[0].residual.data() + n, found[1].residual.data()));
 }
 
 TEST(Sequential, RefusesATextAtWhichNothingIsFinite) {

@@ -32,6 +32,7 @@ AFTER = """<script>
     return all('tbody tr', models()).map(row => row.children[at]?.textContent ?? null);
   };
   found.figures = all('figure h3').map(one => one.textContent);
+  found.drawings = all('figure svg').map(one => one.outerHTML).join('').includes('NaN') ? 'NaN' : '';
   found.marks = all('figure svg .mark').length;
   found.cells = all('figure svg .cell').length;
   found.rows = all('tbody tr').length;
@@ -102,6 +103,7 @@ class Page(unittest.TestCase):
         self.assertEqual(found["rows_again"], rows)
         self.assertLess(found["rows_without"], rows)
         self.assertEqual(len(found["figures"]), 8)
+        self.assertNotIn("NaN", found["drawings"])
         self.assertGreater(found["marks"], rows)
         numbers = [float(text) for text in found["ascending"]]
         self.assertEqual(numbers, sorted(numbers))
@@ -132,6 +134,17 @@ class Page(unittest.TestCase):
         self.assertEqual(found["labels"][0], hostile)
         self.assertEqual(found["rows"], len(results["stage1"]) + len(results["stage2"]))
 
+    def test_rows_that_hardly_differ_or_are_far_off_are_drawn(self):
+        results = json.loads(RESULTS[0].read_text())
+        for name, field, values in (("alike", "snr_db", (4.25, 4.250000000000001)), ("far", "bpw", (20, 30))):
+            results["stage1"] = [{**results["stage1"][0], field: value} for value in values]
+            results["stage2"] = []
+            file = self.folder / f"{name}.json"
+            file.write_text(json.dumps(results))
+            found = self.browse([file])
+            self.assertEqual(len(found["figures"]), 2)
+            self.assertEqual(found["drawings"], "")
+
     def test_the_command_of_a_row_makes_it_again(self):
         first = self.folder / "first.json"
         subprocess.run([SQUISH, "bench", "--rows", "48", "--cols", "96", "--sigma", "0.5", "--seed", "3", "--methods",
@@ -141,7 +154,9 @@ class Page(unittest.TestCase):
         self.assertEqual(found["labels"], ["quip:bits=2", "int4:g=32"])
         for row, command in zip(json.loads(first.read_text())["stage1"], found["commands"]):
             again = self.folder / "again.json"
-            subprocess.run([SQUISH, *shlex.split(command)[1:], "--output", again], check=True, capture_output=True)
+            words = shlex.split(command)
+            self.assertEqual(words[-2:], ["--output", "row.json"])
+            subprocess.run([SQUISH, *words[1:-1], again], check=True, capture_output=True)
             self.assertEqual(json.loads(again.read_text())["stage1"][0]["snr_db"], row["snr_db"])
 
 

@@ -21,10 +21,10 @@ class Install(unittest.TestCase):
         self.folder = BUILD / "install-test"
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir()
+        run("cmake", "--build", BUILD, "--target", "squish_documents")
 
     def test_what_is_installed_serves(self):
         prefix = self.folder / "prefix"
-        run("cmake", "--build", BUILD, "--target", "squish_documents")
         run("cmake", "--install", BUILD, "--prefix", prefix)
         squish = prefix / "bin/squish"
         self.assertIn("squish 0.", run(squish, "--version"))
@@ -53,6 +53,7 @@ class Install(unittest.TestCase):
         self.assertLess(float(bits), 3.1)
         self.assertGreater(float(snr), 16)
 
+    @unittest.skipUnless("bookworm" in pathlib.Path("/etc/os-release").read_text(), "packages have Debian 12's names")
     def test_a_package_names_what_it_needs(self):
         run("cpack", "--config", BUILD / "CPackConfig.cmake", "-B", self.folder)
         package, = self.folder.glob("*.deb")

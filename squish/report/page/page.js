@@ -24,18 +24,27 @@ const number = (value, digits) => !isNumber(value) ? '–'
 // Rows, one shape for both stages.
 
 function family(row) {
-  const name = row.method === 'mixed' ? (row.spec_full || '').split(':')[0] : row.method || '';
+  const name = row.method === 'mixed' ? String(row.spec_full ?? '').split(':')[0] : row.method;
   if (/^int\d$/.test(name)) return 'int';
   return METHODS.includes(name) ? name : 'other';
 }
 
+/// A, B, ... Z, AA, AB, ...
+const letters = index => (index < 26 ? '' : letters(Math.floor(index / 26) - 1)) + String.fromCharCode(65 + index % 26);
+
 const rows = [];
 data.files.forEach((file, index) => {
+  const models = new Set((file.stage2 || []).map(row => row.model));
   for (const [stage, list] of [[1, file.stage1 || []], [2, file.stage2 || []]]) {
     for (const row of list) {
-      const of = row.model && row.spec === 'mixed' ? `mixed (${row.model.split('/').pop()})` : row.spec;
-      rows.push({...row, stage, file, letter: String.fromCharCode(65 + index % 26), family: family(row),
-                 label: of + (row.calibrated ? ' calibrated' : ''), ok: row.status === 'ok',
+      const model = row.model && models.size > 1 ? ` (${String(row.model).split('/').filter(Boolean).pop()})` : '';
+      rows.push({...row, stage, file, index, letter: letters(index), family: family(row), ok: row.status === 'ok',
+                 label: row.spec + (row.sequential ? ' sequential' : row.calibrated ? ' calibrated' : '') + model,
+                 // Rows that were measured on the same thing: only those compare.
+                 subject: JSON.stringify(stage === 1
+                   ? [row.rows, row.cols, file.config?.weights, file.config?.sigma, file.config?.seed]
+                   : [file.reference?.path ?? file.config?.reference ?? file.model?.path, row.ppl_protocol, row.text_sha256,
+                      row.scored_tokens].map(part => String(part ?? '').split('/').pop())),
                  tps: row.tps?.median, prefill_tps: row.prefill_tps?.median,
                  compress: row.compress_ms?.median, decompress: row.decompress_ms?.median,
                  megabytes: isNumber(row.file_bytes) ? row.file_bytes / 1e6 : undefined,
@@ -49,12 +58,12 @@ const COLUMNS = {
       ['snr_db', 'SNR (dB)', 2], ['shannon_gap_db', 'Gap to the bound (dB)', 2],
       ['compress', 'Compress (ms)', 3], ['decompress', 'Decompress (ms)', 4]],
   2: [['bpw_linear', 'BPW linear', 3], ['bpw_model', 'BPW model', 3], ['megabytes', 'MB', 1], ['ppl', 'PPL', 3],
-      ['ppl_se', '±', 3], ['delta_nll', 'ΔNLL (nats)', 4], ['delta_nll_se', '±', 4], ['kld_mean', 'KLD (nats)', 4],
+      ['ppl_se', '± of PPL', 3], ['delta_nll', 'ΔNLL (nats)', 4], ['delta_nll_se', '± of ΔNLL', 4], ['kld_mean', 'KLD (nats)', 4],
       ['top1_agreement', 'top-1', 4], ['tps', 'Tokens/s', 1], ['prefill_tps', 'Prefill tokens/s', 0],
       ['bandwidth_fraction', 'Of bandwidth', 3], ['quantize_s', 'Quantize (s)', 1]],
 };
 
-// The command that measures one row again.
+// The command that measures one row again; empty where the file does not tell. Its results go to a file of their own.
 
 const quoted = text => /^[\w@%+=:,./-]+$/.test(text) ? text : `'${String(text).replaceAll("'", "'\\''")}'`;
 
@@ -66,25 +75,32 @@ function command(row) {
     if (value !== undefined && value !== '' && value !== 0 && value !== null) words.push(name, quoted(String(value)));
   };
   if (row.file.schema === 'squish.eval/1') {
-    words.push('eval', quoted(row.model || (config.models || [config.model || 'MODEL'])[0]));
+    if (!row.model) return '';
+    words.push('eval', quoted(String(row.model)));
     flag('--reference', 'reference');
+    if (config.fused) words.push('--fused');
   } else if (row.stage === 1) {
     words.push('bench', '--dry-run', '--markdown', '--methods', quoted(row.spec));
     if (config.weights) flag('--weights', 'weights');
     else for (const key of ['rows', 'cols', 'sigma']) flag('--' + key, key);
-    words.push('--seed', String(row.seed));
-    return words.join(' ');
+    if (row.seed !== undefined) words.push('--seed', quoted(String(row.seed)));
   } else {
-    words.push('bench', '--markdown', '--seed', String(row.seed));
+    words.push('bench', '--markdown');
+    if (row.seed !== undefined) words.push('--seed', quoted(String(row.seed)));
     flag('--model-dir', 'model_dir');
     words.push('--methods', quoted(row.method === 'none' ? 'int4:sym=0,g=64' : row.spec));
     if (row.calibrated) flag('--calib', 'calib');
     for (const key of ['embed-bits', 'head-bits', 'tps-tokens']) flag('--' + key, key.replace('-', '_'));
   }
-  flag('--ppl-data', 'ppl_data');
-  flag('--ppl-protocol', 'ppl_protocol');
-  flag('--ctx', 'ctx');
-  words.push('--ppl-tokens', String(config.ppl_tokens ?? 2048));
+  if (row.stage === 2) {
+    flag('--ppl-data', 'ppl_data');
+    flag('--ppl-protocol', 'ppl_protocol');
+    flag('--ctx', 'ctx');
+    words.push('--ppl-tokens', quoted(String(config.ppl_tokens ?? 2048)));
+  }
+  flag('--threads', 'threads');
+  if (config.isa !== 'auto') flag('--isa', 'isa');
+  words.push('--output', 'row.json');
   return words.join(' ');
 }
 
@@ -111,7 +127,7 @@ function withTip(target, ...what) {
 }
 
 function describe(row) {
-  const pairs = COLUMNS[row.stage].filter(([key, name]) => isNumber(row[key]) && name !== '±')
+  const pairs = COLUMNS[row.stage].filter(([key]) => isNumber(row[key]) && !key.endsWith('_se'))
     .map(([key, name, digits]) => [name, number(row[key], digits)]);
   if (data.files.length > 1) pairs.push(['File', `${row.letter}: ${row.file.name}`]);
   return pairs;
@@ -138,10 +154,8 @@ function mark(kind, x, y, filled, attributes = {}) {
 function niceTicks(low, high, log) {
   if (!log) {
     const raw = (high - low) / 5, power = 10 ** Math.floor(Math.log10(raw));
-    const step = [1, 2, 5, 10].find(one => one * power >= raw) * power;
-    const ticks = [];
-    for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; ++i) ticks.push(i * step);
-    return ticks;
+    const step = [1, 2, 5, 10].find(one => one * power >= raw) * power, first = Math.ceil(low / step - 1e-9);
+    return Array.from({length: 8}, (_, i) => (first + i) * step).filter(tick => tick <= high + step * 1e-9);
   }
   const ticks = [];
   for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); ++power) {
@@ -159,7 +173,8 @@ const tickText = value => value === 0 ? '0' : Math.abs(value) >= 1e5 || Math.abs
 function scale(values, log, from, to) {
   let low = Math.min(...values), high = Math.max(...values);
   const way = log ? Math.log : value => value, back = log ? Math.exp : value => value;
-  const room = (way(high) - way(low)) * 0.06 || (log ? 0.2 : Math.abs(high) * 0.1 || 1);
+  const alike = high - low <= 1e-9 * Math.max(Math.abs(low), Math.abs(high));
+  const room = alike ? (log ? 0.2 : Math.abs(high) * 0.1 || 1) : (way(high) - way(low)) * 0.06;
   [low, high] = [back(way(low) - room), back(way(high) + room)];
   const place = value => from + (way(value) - way(low)) / (way(high) - way(low)) * (to - from);
   return {place, ticks: niceTicks(low, high, log).map(value => [place(value), tickText(value)])};
@@ -184,7 +199,8 @@ function plot(title, chosen, {x, y, note = '', error, clip, best, line}) {
   const points = chosen.map(row => ({row, x: x.of(row), y: y.of(row)}))
     .filter(point => isNumber(point.x) && isNumber(point.y) && (!x.log || point.x > 0) && (!y.log || point.y > 0));
   if (points.length < 2) return null;
-  const limit = clip ? clip * Math.min(...points.map(point => point.y)) : Infinity, most = x.most ?? Infinity;
+  const limit = clip ? clip * Math.min(...points.map(point => point.y)) : Infinity;
+  const most = points.some(point => point.x <= x.most) ? x.most : Infinity;
   const lines = line ? line(points.filter(point => point.x <= most)) : [];
   const above = points.filter(point => point.y > limit).length, right_of = points.filter(point => point.x > most).length;
   const across = scale(points.map(point => Math.min(point.x, most)), x.log, left, W - right);
@@ -210,7 +226,9 @@ function plot(title, chosen, {x, y, note = '', error, clip, best, line}) {
   if (best) {
     // The uncompressed model is what is compared with, not a choice at its bits.
     const within = points.filter(point => point.y <= limit && point.x <= most && point.row.method !== 'none');
-    svg.append(element('path', {class: 'front', d: path(front(within, best === 'most'))}));
+    for (const subject of new Set(within.map(point => point.row.subject))) {
+      svg.append(element('path', {class: 'front', d: path(front(within.filter(point => point.row.subject === subject), best === 'most'))}));
+    }
   }
   for (const point of points) {
     const px = across.place(Math.min(point.x, most)), clipped = point.y > limit, py = clipped ? top + 6 : up.place(point.y);
@@ -224,9 +242,10 @@ function plot(title, chosen, {x, y, note = '', error, clip, best, line}) {
       point.row.label, describe(point.row), command(point.row)));
     if (data.files.length > 1) svg.append(element('text', {x: px + 7, y: py - 5}, point.row.letter));
   }
-  const say = [note, above ? `${above} beyond the upper edge are drawn on it.` : '',
+  const subjects = new Set(points.map(point => point.row.subject)).size;
+  const say = [note, best && subjects > 1 ? `${subjects} different models or texts: only marks of one line compare.` : '', above ? `${above} beyond the upper edge are drawn on it.` : '',
                right_of ? `${right_of} beyond the right edge are drawn there.` : ''].filter(Boolean).join(' ');
-  return element('figure', {}, element('figcaption', {}, element('h3', {}, title), element('p', {}, say)), svg);
+  return element('figure', {}, element('figcaption', {}, element('h3', {}, title), element('p', {}, say)), element('div', {class: 'drawing'}, svg));
 }
 
 const bits = {label: 'bits per weight, linear layers', of: row => row.bpw_linear};
@@ -250,6 +269,7 @@ function roofs(points) {
 
 /// 6.02 dB a bit: no code for independent Gaussian weights is above it.
 function rateDistortion(points) {
+  if (!points.length) return [];
   const ends = [Math.min, Math.max].map(end => end(...points.map(point => point.x)));
   return [{label: 'the bound for independent Gaussian weights, 6.02 dB a bit',
            points: ends.map(x => ({x, y: 20 * Math.log10(2) * x}))}];
@@ -303,12 +323,13 @@ function heatMap(checkpoint, title, key, unit, digits) {
   for (const cell of cells) {
     const share = most > low ? Math.round(100 * (cell.value - low) / (most - low)) : 50;
     svg.append(withTip(element('rect', {class: 'cell', x: left + cell.layer * wide, y: cell.role * high, width: wide - 1,
-      height: high - 1, fill: `color-mix(in oklab, var(--high) ${share}%, var(--low))`, tabindex: -1}),
+      height: high - 1, fill: `color-mix(in oklab, var(--high) ${share}%, var(--low))`, tabindex: 0, role: 'img',
+      'aria-label': `layer ${cell.layer}, ${ROLES[cell.role]}: ${number(cell.value, digits)} ${unit}`}),
       cell.tensor.tensor, [['Spec', cell.tensor.spec || '–'], ['Bits per weight', number(cell.tensor.bpw, 3)],
         ['SNR (dB)', number(cell.tensor.snr_db, 2)], ['Proxy SNR (dB)', number(cell.tensor.proxy_snr_db, 2)]]));
   }
   return element('figure', {}, element('figcaption', {}, element('h3', {}, `${title}: ${checkpoint.name}`),
-    element('p', {}, `From ${number(low, digits)} (pale) to ${number(most, digits)} ${unit}.`)), svg);
+    element('p', {}, `From ${number(low, digits)} (pale) to ${number(most, digits)} ${unit}.`)), element('div', {class: 'drawing'}, svg));
 }
 
 // Tables.
@@ -347,7 +368,7 @@ function table(title, shown, stage) {
       draw();
       document.querySelector(`[data-stage="${stage}"] [data-key="${one}"]`).focus();
     }}, name)));
-  const copy = row => element('button', {type: 'button', title: command(row), onclick: event => {
+  const copy = row => command(row) === '' ? '–' : element('button', {type: 'button', title: command(row), onclick: event => {
     const button = event.target, done = text => { button.textContent = text; setTimeout(() => { button.textContent = 'copy'; }, 1500); };
     const copied = navigator.clipboard?.writeText(command(row)) ?? Promise.reject();
     copied.then(() => done('copied'), () => { window.prompt('The command', command(row)); });
@@ -371,15 +392,17 @@ function table(title, shown, stage) {
 const hidden = new Set();
 const CALIBRATION = {yes: 'calibrated', no: 'not calibrated'};
 
-const tags = row => [row.family, 'file ' + row.letter, ...(row.stage === 1 || row.method === 'none' ? []
+const tags = row => [row.family, 'file ' + row.index, ...(row.stage === 1 || row.method === 'none' ? []
   : [row.calibrated ? CALIBRATION.yes : CALIBRATION.no])];
 
 function legend() {
   const present = new Set(rows.flatMap(tags));
-  const toggle = (tag, text, icon) => element('button', {type: 'button', 'aria-pressed': String(!hidden.has(tag)), onclick: () => {
-    if (!hidden.delete(tag)) hidden.add(tag);
-    draw();
-  }}, icon, text);
+  const toggle = (tag, text, icon) => element('button', {type: 'button', 'data-tag': tag, 'aria-pressed': String(!hidden.has(tag)),
+    onclick: () => {
+      if (!hidden.delete(tag)) hidden.add(tag);
+      draw();
+      [...document.querySelectorAll('#legend button')].find(button => button.dataset.tag === tag)?.focus();
+    }}, icon, text);
   const icon = (kind, filled) => element('svg', {viewBox: '-8 -8 16 16', 'aria-hidden': 'true'}, mark(kind, 0, 0, filled, {'stroke-width': 2}));
   const buttons = METHODS.filter(kind => present.has(kind)).map(kind => toggle(kind, kind, icon(kind, true)));
   if (present.has(CALIBRATION.yes) && present.has(CALIBRATION.no)) {
@@ -387,8 +410,7 @@ function legend() {
                  toggle(CALIBRATION.no, CALIBRATION.no, icon('trellis', false)));
   }
   if (data.files.length > 1) {
-    data.files.forEach((file, i) => buttons.push(toggle('file ' + String.fromCharCode(65 + i % 26),
-                                                        `${String.fromCharCode(65 + i % 26)}: ${file.name}`, null)));
+    data.files.forEach((file, i) => buttons.push(toggle('file ' + i, `${letters(i)}: ${file.name}`, null)));
   }
   return buttons;
 }
@@ -398,7 +420,7 @@ function source(file, index) {
   const parts = [file.created, host.cpu, host.isa, isNumber(host.threads) ? host.threads + ' threads' : '',
                  isNumber(host.read_bandwidth_gbs) ? number(host.read_bandwidth_gbs, 1) + ' GB/s read' : '',
                  squish.version ? `squish ${squish.version} (${squish.commit})` : ''].filter(Boolean);
-  const lines = [element('p', {class: 'source'}, element('b', {}, (data.files.length > 1 ? String.fromCharCode(65 + index % 26) + ': ' : '')
+  const lines = [element('p', {class: 'source'}, element('b', {}, (data.files.length > 1 ? letters(index) + ': ' : '')
                          + file.name), ' · ' + parts.join(' · '))];
   if (file.model?.path) lines.push(element('p', {class: 'source'}, 'Model: ' + file.model.path));
   if (text) {
@@ -406,7 +428,7 @@ function source(file, index) {
       `Perplexity: ${text.ppl_protocol}, ${text.scored_tokens} scored tokens of ${text.text} (sha256 ${text.text_sha256}).`
       + (isNumber(file.noise_floor?.kld_mean) ? ` Noise floor: ΔNLL ${number(file.noise_floor.delta_nll, 4)}, KLD ${number(file.noise_floor.kld_mean, 4)}.` : '')));
   }
-  for (const run of file.calibration?.runs || []) {
+  for (const run of Array.isArray(file.calibration?.runs) ? file.calibration.runs : []) {
     lines.push(element('p', {class: 'source'}, `Calibrated on ${run.tokens} tokens of ${run.text} (${run.protocol}, text ${run.text_sha256}).`));
   }
   if (file.calibration?.lines_shared_with_ppl_data > 0) {
@@ -425,7 +447,8 @@ function draw() {
   document.getElementById('tables').replaceChildren(...[table('Whole models', shown, 2), table('One matrix', shown, 1)].filter(Boolean));
 }
 
-document.getElementById('sources').replaceChildren(...data.files.flatMap(source));
+document.getElementById('sources').replaceChildren(...data.files.flatMap(source),
+  ...(rows.length || data.checkpoints.length ? [] : [element('p', {class: 'warning'}, 'These files hold no rows.')]));
 document.getElementById('maps').replaceChildren(...data.checkpoints.flatMap(one => [
   heatMap(one, 'Bits per weight', 'bpw', 'bits', 3), heatMap(one, 'Proxy SNR', 'proxy_snr_db', 'dB', 1) ??
   heatMap(one, 'SNR', 'snr_db', 'dB', 1)]).filter(Boolean));

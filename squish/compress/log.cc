@@ -1,0 +1,103 @@
+#include "squish/compress/log.h"
+
+#include <algorithm>
+#include <cmath>
+#include <string_view>
+
+#include "squish/base/error.h"
+#include "squish/base/file.h"
+#include "squish/compress/job.h"
+#include "squish/compress/target.h"
+#include "squish/io/checkpoint.h"
+#include "squish/io/json.h"
+
+namespace squish::compress {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+constexpr std::size_t kMaxFile = std::size_t{256} << 20;
+
+/// Null for what a job that was killed left half written; what went on wrote it again.
+json parse_line(std::string_view text, const fs::path& path) {
+  try {
+    return io::parse_json(text, path);
+  } catch (const Error&) {
+    return {};
+  }
+}
+
+const json& member(const json& object, const char* key) {
+  static const json none;
+  const auto at = object.is_object() ? object.find(key) : object.end();
+  return object.is_object() && at != object.end() ? *at : none;
+}
+
+std::string text_of(const json& object, const char* key) {
+  const json& value = member(object, key);
+  return value.is_string() ? value.get<std::string>() : "";
+}
+
+/// What the plan says of tensors that `log` lacks.
+void add_planned(const fs::path& path, const std::map<std::string, std::string>& specs,
+                 std::map<std::string, json>& log) {
+  if (!fs::exists(path)) return;
+  const json plan = io::read_json(path, kMaxFile);
+  const json& tensors = member(plan, "tensors");
+  for (const json& tensor : tensors.is_array() ? tensors : json::array()) {
+    const std::string name = text_of(tensor, "name");
+    const json &candidates = member(tensor, "candidates"), &choice = member(tensor, "choice"),
+               &weights = member(tensor, "weights");
+    if (log.contains(name) || !specs.contains(name) || !candidates.is_array() ||
+        !choice.is_number_unsigned() || choice >= candidates.size() ||
+        !weights.is_number_unsigned() || weights == 0) {
+      continue;
+    }
+    const json& chosen = candidates[choice.get<std::size_t>()];
+    const json &bytes = member(chosen, "bytes"), &loss = member(chosen, "loss");
+    if (!bytes.is_number() || !loss.is_number()) continue;
+    log[name] = {{"tensor", name},
+                 {"spec", specs.at(name)},
+                 {"bpw", 8 * bytes.get<double>() / weights.get<double>()},
+                 {"proxy_snr_db", -10 * std::log10(loss.get<double>())}};
+  }
+}
+
+}  // namespace
+
+std::map<std::string, json> tensor_log(const fs::path& checkpoint) {
+  const io::CheckpointJob job = io::read_job(checkpoint / io::kManifestFile);
+  const std::map<std::string, std::string> specs(job.tensors.begin(), job.tensors.end());
+  std::map<std::string, json> found;
+  const fs::path path = checkpoint / kLogFile;
+  const std::string log = fs::exists(path) ? read_text(path, kMaxFile) : "";
+  for (std::size_t at = 0; at < log.size();) {
+    const std::size_t end = std::min(log.find('\n', at), log.size());
+    json line = parse_line(std::string_view(log).substr(at, end - at), path);
+    at = end + 1;
+    const auto spec = specs.find(text_of(line, "tensor"));
+    if (spec == specs.end() || spec->second != text_of(line, "spec")) continue;
+    found[spec->first] = std::move(line);
+  }
+  add_planned(checkpoint / kPlanFile, specs, found);
+  return found;
+}
+
+std::optional<Cost> logged_cost(const fs::path& checkpoint) {
+  const io::CheckpointJob job = io::read_job(checkpoint / io::kManifestFile);
+  const auto log = tensor_log(checkpoint);
+  Cost cost{};
+  for (const auto& [name, spec] : job.tensors) {
+    const auto line = log.find(name);
+    if (line == log.end()) return {};
+    const json &seconds = member(line->second, "seconds"),
+               &peak = member(line->second, "peak_rss_bytes");
+    if (!seconds.is_number() || !peak.is_number_unsigned()) return {};
+    cost.seconds += seconds.get<double>();
+    cost.peak_rss_bytes = std::max(cost.peak_rss_bytes, peak.get<std::size_t>());
+  }
+  return cost;
+}
+
+}  // namespace squish::compress
