@@ -12,23 +12,58 @@ namespace squish::io {
 
 using nlohmann::json;
 
-json parse_json(std::string_view text, const std::filesystem::path& path) {
-  constexpr int kMaxDepth = 64;
-  std::vector<std::set<std::string>> open_objects;  // the keys seen in each
-  const auto check = [&](int depth, json::parse_event_t event, const json& parsed) {
-    if (depth > kMaxDepth) fail("{}: JSON nested deeper than {}", path.string(), kMaxDepth);
-    if (event == json::parse_event_t::object_start) open_objects.emplace_back();
-    if (event == json::parse_event_t::object_end) open_objects.pop_back();
-    if (event == json::parse_event_t::key) {
-      const auto& key = parsed.get_ref<const std::string&>();
-      if (!open_objects.back().insert(key).second) {
-        fail("{}: JSON with the key '{}' twice in one object", path.string(), key);
-      }
+namespace {
+
+/// Throws where a text is JSON, but not as strict as we want it. (The parser's own call-backs look
+/// at all children of an object whenever one of them ends.)
+class Strictness : public nlohmann::json_sax<json> {
+ public:
+  explicit Strictness(const std::filesystem::path& path) : path_(path) {}
+
+  bool null() override { return true; }
+  bool boolean(bool) override { return true; }
+  bool number_integer(number_integer_t) override { return true; }
+  bool number_unsigned(number_unsigned_t) override { return true; }
+  bool number_float(number_float_t, const string_t&) override { return true; }
+  bool string(string_t&) override { return true; }
+  bool binary(binary_t&) override { return true; }
+  bool start_object(std::size_t) override { return open(); }
+  bool end_object() override { return close(); }
+  bool start_array(std::size_t) override { return open(); }
+  bool end_array() override { return close(); }
+  bool key(string_t& name) override {
+    if (!keys_.back().insert(name).second) {
+      fail("{}: JSON with the key '{}' twice in one object", path_.string(), name);
     }
     return true;
-  };
+  }
+  bool parse_error(std::size_t, const std::string&, const nlohmann::detail::exception&) override {
+    return false;
+  }
+
+ private:
+  bool open() {
+    if (keys_.size() > kMaxDepth) fail("{}: JSON nested deeper than {}", path_.string(), kMaxDepth);
+    keys_.emplace_back();
+    return true;
+  }
+  bool close() {
+    keys_.pop_back();
+    return true;
+  }
+
+  static constexpr std::size_t kMaxDepth = 64;
+  const std::filesystem::path& path_;
+  std::vector<std::set<std::string>> keys_;  // seen in each object that is open
+};
+
+}  // namespace
+
+json parse_json(std::string_view text, const std::filesystem::path& path) {
+  Strictness strictness(path);
+  json::sax_parse(text.begin(), text.end(), &strictness);
   try {
-    return json::parse(text.begin(), text.end(), check);
+    return json::parse(text.begin(), text.end());
   } catch (const json::parse_error& error) {
     fail("{}: not valid JSON at byte {}", path.string(), error.byte);
   } catch (const json::out_of_range&) {
