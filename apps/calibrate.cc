@@ -7,6 +7,7 @@
 
 #include "apps/commands.h"
 #include "squish/base/error.h"
+#include "squish/base/interrupt.h"
 #include "squish/base/progress.h"
 #include "squish/base/text.h"
 #include "squish/compress/calibration_job.h"
@@ -46,6 +47,7 @@ void merge(const Options& options, ThreadPool& pool) {
 
 void calibrate(const Options& options, ThreadPool& pool) {
   const io::ModelFiles files = io::open_model(options.model);
+  notice_interrupts();
   compress::CalibrationJob job;
   job.out = options.output;
   job.resume = options.saving.resume;

@@ -10,6 +10,7 @@
 #include "apps/commands.h"
 #include "squish/base/error.h"
 #include "squish/base/file.h"
+#include "squish/base/interrupt.h"
 #include "squish/base/progress.h"
 #include "squish/compress/log.h"
 #include "squish/evaluate/host.h"
@@ -149,6 +150,7 @@ void run(const Options& options) {
                                    passage, pool);
     };
     scores.emplace(options.output + ".unfinished", pass, options.saving.save_every);
+    notice_interrupts();
   }
   measure_quality(subjects, options, passage, scores ? &*scores : nullptr, bench, pool);
   Progress speed("generate", static_cast<double>(subjects.models.size()));

@@ -11,6 +11,7 @@
 
 #include "apps/commands.h"
 #include "squish/base/error.h"
+#include "squish/base/interrupt.h"
 #include "squish/base/text.h"
 #include "squish/base/version.h"
 #include "squish/evaluate/host.h"
@@ -68,7 +69,8 @@ int run(int argc, char** argv) {
       "  squish bench --markdown                       every method on a 64 x 64 matrix\n"
       "  squish bench --model-dir model.gguf --markdown   the same, then on the model\n"
       "  squish methods                                what a SPEC may say\n"
-      "Each subcommand has its own --help. Exit codes: 0 success, 1 failure, 2 wrong usage.");
+      "Each subcommand has its own --help. Exit codes: 0 success, 1 failure, 2 wrong usage,\n"
+      "130 or 143: stopped by SIGINT or SIGTERM, what there is saved.");
   add_bench(app);
   add_eval(app);
   add_calibrate(app);
@@ -88,6 +90,8 @@ int run(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return finish(app.exit(error));  // --help, --version
     return complain(kUsage, error.what());
+  } catch (const Interrupted& error) {
+    return complain(128 + error.signal(), error.what());
   } catch (const UsageError& error) {
     return complain(kUsage, error.what());
   } catch (const std::bad_alloc&) {

@@ -10,6 +10,7 @@
 
 #include "apps/commands.h"
 #include "squish/base/error.h"
+#include "squish/base/interrupt.h"
 #include "squish/base/text.h"
 #include "squish/compress/job.h"
 #include "squish/compress/sequential.h"
@@ -211,6 +212,7 @@ void run(Options options) {
   }
   if (options.job.out.empty()) fail_usage("--output: a directory to write is expected");
   check_destination(options.job);
+  notice_interrupts();
   std::optional<io::Calibration> calibration;
   if (!options.calibration.empty()) {
     calibration = io::read_calibration(options.calibration);

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "squish/base/error.h"
+#include "squish/base/interrupt.h"
 #include "squish/io/digest.h"
 
 namespace squish::compress {
@@ -76,10 +77,12 @@ Calibration run_calibration(const io::ModelFiles& files, const CalibrationJob& j
     run.tokens += window.size();
     done(1);
     const std::chrono::duration<double> since = Clock::now() - saved_at;
-    if (run.windows == job.windows.size() || since.count() < job.save_every) continue;
+    if (run.windows == job.windows.size()) break;
+    if (since.count() < job.save_every && !interrupted()) continue;
     calibration.inputs = calibrator->sums();
     io::write_calibration(unfinished, calibration, pool);
     saved_at = Clock::now();
+    stop_if_interrupted();
   }
   calibration.inputs = calibrator->sums();
   io::write_calibration(job.out, calibration, pool);

@@ -15,6 +15,7 @@
 
 #include "squish/base/error.h"
 #include "squish/base/file.h"
+#include "squish/base/interrupt.h"
 #include "squish/base/isa.h"
 #include "squish/base/memory.h"
 #include "squish/base/progress.h"
@@ -330,6 +331,7 @@ class Job {
     std::vector<std::optional<io::TensorTable>> found(wanted.size());
     pool_.run(wanted.size(),
               [&](std::size_t i) { found[i] = read_done(wanted[i].path, wanted[i].tensor); });
+    stop_if_interrupted();
     if (!wanted.empty()) advance(wanted.front().tensor, false);
     std::vector<Input> inputs(wanted.size());
     double share = 0;  // of the time that preparing takes, for each tensor that is not there

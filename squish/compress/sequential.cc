@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "squish/base/error.h"
+#include "squish/base/interrupt.h"
 #include "squish/linalg/outer_product.h"
 #include "squish/linalg/solve.h"
 #include "squish/quant/quantizer.h"
@@ -170,6 +171,7 @@ void SequentialInputs::advance() {
   install(block * kLinearsOfBlock + kEndOfHalf[half]);
   for (Stream* const stream : {&original_, &own_}) {
     for (Matrix& hidden : stream->hidden) {
+      stop_if_interrupted();
       model::run_half(stream->model, block, kHalves[half], hidden, cache_, pool_);
     }
   }
@@ -188,6 +190,7 @@ SequentialInput SequentialInputs::measure(LayerInput input) {
   const bool to_stream = input == LayerInput::o || input == LayerInput::down;
   std::optional<Sums> sums;
   for (std::size_t window = 0; window < own_.hidden.size(); ++window) {
+    stop_if_interrupted();
     Matrix x = given(original_, window), own = given(own_, window);
     const Matrix& stream = original_.hidden[window];
     if (!sums) sums.emplace(x.cols(), to_stream ? stream.cols() : 0);

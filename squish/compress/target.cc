@@ -9,6 +9,7 @@
 
 #include "squish/base/error.h"
 #include "squish/base/file.h"
+#include "squish/base/interrupt.h"
 #include "squish/base/progress.h"
 #include "squish/compress/allocate.h"
 #include "squish/compress/calibration.h"
@@ -171,6 +172,7 @@ class Decider {
       done[name] = divergence;
       write_atomically(probes_file(), done.dump(1) + "\n");
       progress.advance(1);
+      stop_if_interrupted();
     };
     probe_layers(files_, target_.windows, probe, pool_);
   }

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "squish/base/error.h"
+#include "squish/base/interrupt.h"
 #include "squish/compress/calibration.h"
 #include "squish/compress/candidate.h"
 #include "squish/io/digest.h"
@@ -103,7 +104,13 @@ std::vector<Scores> ScoresFile::read(std::size_t models, const Passage& passage)
 void ScoresFile::keep(std::span<const Scores> scores) {
   const auto now = std::chrono::steady_clock::now();
   const auto failed = [](const Scores& own) { return !own.error.empty(); };
-  if (now - saved_at_ < save_every_ || std::ranges::any_of(scores, failed)) return;
+  if (now - saved_at_ < save_every_ && !interrupted()) return;
+  if (!std::ranges::any_of(scores, failed)) write(scores);
+  saved_at_ = now;
+  stop_if_interrupted();
+}
+
+void ScoresFile::write(std::span<const Scores> scores) {
   std::vector<io::StoredTensor> tensors;
   json entries = json::array();
   for (std::size_t i = 0; i < scores.size(); ++i) {
@@ -118,7 +125,6 @@ void ScoresFile::keep(std::span<const Scores> scores) {
   io::write_safetensors(path_, tensors,
                         {{"format", kFormat}, {"pass", pass()}, {"models", entries.dump()}},
                         io::Padding::none);
-  saved_at_ = now;
 }
 
 const std::string& ScoresFile::pass() {

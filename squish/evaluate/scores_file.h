@@ -30,8 +30,8 @@ class ScoresFile {
   /// file. Error if it is damaged or another pass's.
   std::vector<Scores> read(std::size_t models, const Passage& passage);
 
-  /// Writes the file if the last time is long enough ago, unless a model has failed: that may have
-  /// another cause than the model.
+  /// Writes the file if the last time is long enough ago or the job is to stop (Interrupted),
+  /// unless a model has failed: that may have another cause than the model.
   void keep(std::span<const Scores> scores);
 
   /// For when the results are safe.
@@ -39,6 +39,7 @@ class ScoresFile {
 
  private:
   const std::string& pass();
+  void write(std::span<const Scores> scores);
 
   std::filesystem::path path_;
   std::function<std::string()> make_pass_;

@@ -36,6 +36,17 @@ class Killed : public Program {
                   "--threads", "1", "--resume"},
                  "/dev/null", directory() / "errors", prepare);
   }
+  int run(const std::vector<std::string>& words) const {
+    return wait_for(start(words, "/dev/null", directory() / "errors"));
+  }
+  std::string model() const { return model_.path().string(); }
+  /// Some thousands of tokens.
+  std::string text() const {
+    std::string words;
+    for (int i = 0; i < 900; ++i) words += " line " + std::to_string(i) + "\n";
+    std::ofstream(directory() / "text") << words;
+    return (directory() / "text").string();
+  }
   int run(const std::string& out) const {
     return wait_for(start_job(out, [] {}));
   }
@@ -73,6 +84,33 @@ TEST_F(Killed, AtRandomPointsItResumesToTheSameBytes) {
   ASSERT_EQ(run("out"), 0) << errors();
   EXPECT_EQ(bytes_of(directory() / "out"), whole);
   EXPECT_GT(jobs, 2u);
+}
+
+TEST_F(Killed, StoppedByASignalItSavesAndSaysHowToGoOn) {
+  const std::vector<std::string> calibrate = {"calibrate",    model(),  "--text",  text(),     "-o",
+                                              "c.calib",      "--ctx",  "2",       "--tokens", "0",
+                                              "--save-every", "100000", "--resume"};
+  ASSERT_EQ(run(calibrate), 0) << errors();
+  const std::string whole = read_file(directory() / "c.calib");
+  const CounterRng random(2, "stop");
+  std::size_t stopped = 0;
+  for (const int signal : {SIGINT, SIGTERM, SIGINT, SIGTERM}) {
+    fs::remove(directory() / "c.calib");
+    for (std::uint64_t i = 0; i < 20; ++i) {
+      const pid_t child = start(calibrate, "/dev/null", directory() / "errors");
+      std::this_thread::sleep_for(std::chrono::duration<double>(0.02 + 0.3 * random.uniform(i)));
+      ::kill(child, signal);
+      const int code = wait_for(child);
+      if (code == 0) break;
+      if (errors().find("stopping at") == std::string::npos) continue;  // before it could note it
+      ASSERT_EQ(code, 128 + signal) << errors();
+      EXPECT_THAT(errors(), HasSubstr("the same command with --resume goes on"));
+      ++stopped;
+    }
+    ASSERT_EQ(run(calibrate), 0) << errors();
+    EXPECT_EQ(read_file(directory() / "c.calib"), whole);
+  }
+  EXPECT_GT(stopped, 0u);
 }
 
 TEST_F(Killed, WithoutRoomItFailsInOneSentenceAndResumesLater) {

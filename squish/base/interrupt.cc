@@ -1,0 +1,43 @@
+#include "squish/base/interrupt.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <string_view>
+
+namespace squish {
+namespace {
+
+std::atomic<int> noted{0};
+static_assert(std::atomic<int>::is_always_lock_free);
+
+extern "C" void note(int signal) {
+  noted = signal;
+  constexpr std::string_view kText =
+      "\nstopping at the next place to save at; once more to stop at once\n";
+  // Nothing can be done about a standard error that is closed.
+  [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, kText.data(), kText.size());
+}
+
+}  // namespace
+
+Interrupted::Interrupted(int signal)
+    : Error(fmt::format("stopped by {}; the same command with --resume goes on",
+                        signal == SIGINT ? "SIGINT" : "SIGTERM")),
+      signal_(signal) {}
+
+void notice_interrupts() {
+  struct sigaction action {};
+  action.sa_handler = note;
+  action.sa_flags = static_cast<int>(SA_RESETHAND) | SA_RESTART;
+  for (const int signal : {SIGINT, SIGTERM}) ::sigaction(signal, &action, nullptr);
+}
+
+bool interrupted() { return noted != 0; }
+
+void stop_if_interrupted() {
+  if (interrupted()) throw Interrupted(noted);
+}
+
+}  // namespace squish
