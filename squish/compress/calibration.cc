@@ -79,7 +79,7 @@ bool observes(const std::string& linear) {
 }  // namespace
 
 std::string made_by() {
-  return fmt::format("squish {}, {}, {}", kVersion, to_string(active_isa()),
+  return fmt::format("squish {} ({}), {}, {}", kVersion, kCommit, to_string(active_isa()),
                      linalg::blas_description());
 }
 

@@ -41,7 +41,7 @@ struct CalibrationSource {
     std::uint64_t windows = 0;  ///< that are in the sums; fewer than planned: unfinished
     std::uint64_t planned = 0;
     std::uint64_t tokens = 0;  ///< in those windows
-    std::string made_by;       ///< what the last bits depend on: version, instruction set, BLAS
+    std::string made_by;  ///< what the last bits depend on: version, commit, instruction set, BLAS
     bool operator==(const Run&) const = default;
   };
   std::string model_sha256;  ///< io::model_digest()
