@@ -30,6 +30,7 @@ def label(row):
 
 COLUMNS = {
     "method": ("Method", label),
+    "model": ("Model", lambda row: f"`{pathlib.PurePath(row['model']).name}`"),
     "calibrated": ("", lambda row: "calibrated" if row.get("calibrated") else ""),
     "bpw_linear": ("BPW linear", lambda row: number(row.get("bpw_linear"), 3)),
     "bpw_model": ("BPW model", lambda row: number(row.get("bpw_model"), 3)),
@@ -53,7 +54,7 @@ def table(name, words):
     if not rows:
         raise ValueError(f"{name}: no rows where {conditions}")
     lines = ["| " + " | ".join(COLUMNS[column][0] for column in columns) + " |",
-             "|" + "|".join(":--" if column in ("method", "calibrated") else "--:" for column in columns) + "|"]
+             "|" + "|".join(":--" if column in ("method", "model", "calibrated") else "--:" for column in columns) + "|"]
     lines += ["| " + " | ".join(COLUMNS[column][1](row) for column in columns) + " |" for row in rows]
     return "\n".join(lines) + "\n"
 

@@ -1,5 +1,7 @@
 #include "squish/io/checkpoint.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -471,6 +473,16 @@ ModelFiles open_checkpoint(const fs::path& directory) {
   model.config = architecture.config;
   check_architecture(architecture, model.table, directory);
   model.tokenizer = read_tokenizer(directory);
+  // Rules for single tensors: what all were compressed by, as a job with a target has it.
+  std::vector<std::string> specs = {model.spec};
+  for (const std::string& name : linear_names(model.config)) {
+    const auto& packed = model.table.at(name).packed;
+    if (packed != nullptr && model.spec.find(';') == model.spec.npos &&
+        std::ranges::find(specs, packed->spec) == specs.end()) {
+      specs.push_back(packed->spec);
+    }
+  }
+  model.spec = fmt::format("{}", fmt::join(specs, ";"));
   return model;
 }
 

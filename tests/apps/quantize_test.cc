@@ -249,6 +249,12 @@ TEST_F(Quantize, SequentialTakesRulesTablesAndTargets) {
   quantize({"--sequential", "--text", text(), "--tokens", "200", "--embed-bits", "4", "--tensor",
             "*.o_proj.weight=none", "--tensor", "*.0.mlp.up_proj.weight=int8"});
   EXPECT_EQ(squish({"verify", "out"}).code, 0);
+  ASSERT_EQ(
+      squish({"eval", "out", "--ppl-data", text(), "--ppl-tokens", "96", "--output", "r.json"})
+          .code,
+      0);
+  EXPECT_EQ(result()["rows"][0]["spec"], "mixed");
+  EXPECT_THAT(result()["rows"][0]["spec_full"], HasSubstr(";int8:"));
   std::filesystem::remove_all(out());
   const std::vector<std::string> target = {
       "quantize", model(),  "-o",   "out",      "--spec", "int2:g=8;int4:g=8", "--target-bpw",
