@@ -58,8 +58,8 @@ void choose_blas_kernel(char** argv) {
 
 int run(int argc, char** argv) {
   CLI::App app(
-      "Extreme compression of language model weights: INT4, VPTQ, AQLM and QuIP# in one "
-      "program, compared by one yardstick.",
+      "Extreme compression of language model weights: INT4, VPTQ, AQLM, QuIP# and trellis codes in "
+      "one program, compared by one yardstick.",
       "squish");
   app.set_version_flag("--version", version_text,
                        "Print version, compiler, instruction sets, BLAS");

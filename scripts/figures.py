@@ -29,6 +29,15 @@ document.body.replaceChildren(Object.assign(document.createElement('pre'), {id: 
 </script>"""
 
 
+def dom(page, width=1200):
+    """The document that a headless Chromium makes of the file `page`, once its scripts are done."""
+    with tempfile.TemporaryDirectory() as profile:
+        return subprocess.run(["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+                               f"--user-data-dir={profile}", f"--window-size={width},900", "--virtual-time-budget=5000",
+                               "--dump-dom", page.as_uri()], check=True, capture_output=True, text=True,
+                              timeout=120).stdout
+
+
 def figure(title, results, off):
     with tempfile.TemporaryDirectory() as folder:
         page = pathlib.Path(folder) / "page.html"
@@ -36,11 +45,9 @@ def figure(title, results, off):
                        capture_output=True)
         page.write_text(page.read_text(encoding="utf-8").replace("</body>", SCRIPT % (off, title) + "</body>"),
                         encoding="utf-8")
-        dom = subprocess.run(["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-                              f"--user-data-dir={folder}/profile", "--virtual-time-budget=5000", "--dump-dom",
-                              page.as_uri()], check=True, capture_output=True, text=True).stdout
-    start = dom.index('<pre id="figure">') + len('<pre id="figure">')
-    return html.unescape(dom[start:dom.index("</pre>", start)]) + "\n"
+        drawn = dom(page)
+    start = drawn.index('<pre id="figure">') + len('<pre id="figure">')
+    return html.unescape(drawn[start:drawn.index("</pre>", start)]) + "\n"
 
 
 def main():

@@ -2,11 +2,10 @@
 """The tables of results in documents, written from the stored result files: scripts/tables.py [--check] [DOCUMENT...]
 (README.md and all of docs/ by default). What stands between
 
-    <!-- table FILE[#LIST] COLUMN... [where KEY=VALUE...] -->
+    <!-- table FILE COLUMN... -->
     <!-- end -->
 
-is replaced by a table of the rows of LIST ("stage2" of squish.bench/1, "rows" of squish.eval/1 by default) of the
-JSON FILE. --check changes nothing and fails where a table is not what its file says."""
+is replaced by a table of the models' rows of the results FILE (of squish bench or squish eval). --check changes nothing and fails where a table is not what its file says."""
 import json
 import pathlib
 import re
@@ -38,21 +37,14 @@ COLUMNS = {
     "delta_nll": ("ΔNLL (nats)", lambda row: with_error(row.get("delta_nll"), row.get("delta_nll_se"), 4)),
     "kld": ("KLD", lambda row: number(row.get("kld_mean"), 4)),
     "top1": ("top-1", lambda row: "–" if "top1_agreement" not in row else f"{100 * row['top1_agreement']:.1f} %"),
-    "tps": ("Tokens/s", lambda row: number(row.get("tps", {}).get("median"), 1)),
     "quantize_s": ("Quantize (s)", lambda row: number(row.get("quantize_s"), 0)),
 }
 
 
 def table(name, words):
-    name, _, key = name.partition("#")
     results = json.loads((ROOT / name).read_text(encoding="utf-8"))
-    key = key or ("stage2" if results.get("schema") == "squish.bench/1" else "rows")
-    words, _, conditions = words.partition(" where ")
+    rows = results["stage2" if results.get("schema") == "squish.bench/1" else "rows"]
     columns = words.split()
-    wanted = [condition.split("=", 1) for condition in conditions.split()]
-    rows = [row for row in results[key] if all(str(row.get(field)) == value for field, value in wanted)]
-    if not rows:
-        raise ValueError(f"{name}: no rows where {conditions}")
     lines = ["| " + " | ".join(COLUMNS[column][0] for column in columns) + " |",
              "|" + "|".join(":--" if column in ("method", "model", "calibrated") else "--:" for column in columns) + "|"]
     lines += ["| " + " | ".join(COLUMNS[column][1](row) for column in columns) + " |" for row in rows]

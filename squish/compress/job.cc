@@ -199,20 +199,22 @@ class Job {
   /// them.
   void start_sequential() {
     candidates_.clear();  // were compressed for the original's inputs
-    const auto compressed = [this](const std::string& linear) -> std::optional<Matrix> {
-      const auto at = std::ranges::find(plan_.compressed, linear, &PlannedTensor::name);
+    const auto planned = [this](const std::string& tensor) {
+      return std::ranges::find(plan_.compressed, tensor, &PlannedTensor::name);
+    };
+    const auto compressed = [=, this](const std::string& tensor) -> std::optional<Matrix> {
+      const auto at = planned(tensor);
       if (at == plan_.compressed.end()) return {};
       const auto index = static_cast<std::size_t>(at - plan_.compressed.begin());
       const auto table = read_done(file(index + 1), *at);
       if (!table) fail("{}: is missing or damaged", file(index + 1).string());
-      return io::read_matrix(table->at(linear), pool_);
+      return io::read_matrix(table->at(tensor), pool_);
     };
     sequential_.emplace(files_, options_.sequential, compressed, pool_);
     inputs_.emplace(
-        [this](const std::string& tensor) -> std::optional<quant::InputMoments> {
+        [=, this](const std::string& tensor) -> std::optional<quant::InputMoments> {
           map_ = {};
-          const std::vector<std::string> linears = io::linear_names(files_.config);
-          if (std::ranges::find(linears, tensor) == linears.end()) return {};  // an embedding
+          if (!planned(tensor)->linear) return {};  // an embedding
           map_ = sequential_->at(tensor);
           return std::move(map_.moments);
         },

@@ -15,6 +15,8 @@ namespace squish::compress {
 namespace {
 
 namespace fs = std::filesystem;
+using io::member;
+using io::text_of;
 using nlohmann::json;
 
 constexpr std::size_t kMaxFile = std::size_t{256} << 20;
@@ -26,17 +28,6 @@ json parse_line(std::string_view text, const fs::path& path) {
   } catch (const Error&) {
     return {};
   }
-}
-
-const json& member(const json& object, const char* key) {
-  static const json none;
-  const auto at = object.is_object() ? object.find(key) : object.end();
-  return object.is_object() && at != object.end() ? *at : none;
-}
-
-std::string text_of(const json& object, const char* key) {
-  const json& value = member(object, key);
-  return value.is_string() ? value.get<std::string>() : "";
 }
 
 /// What the plan says of tensors that `log` lacks.
@@ -64,10 +55,7 @@ void add_planned(const fs::path& path, const std::map<std::string, std::string>&
   }
 }
 
-}  // namespace
-
-std::map<std::string, json> tensor_log(const fs::path& checkpoint) {
-  const io::CheckpointJob job = io::read_job(checkpoint / io::kManifestFile);
+std::map<std::string, json> lines_of(const io::CheckpointJob& job, const fs::path& checkpoint) {
   const std::map<std::string, std::string> specs(job.tensors.begin(), job.tensors.end());
   std::map<std::string, json> found;
   const fs::path path = checkpoint / kLogFile;
@@ -84,9 +72,15 @@ std::map<std::string, json> tensor_log(const fs::path& checkpoint) {
   return found;
 }
 
+}  // namespace
+
+std::map<std::string, json> tensor_log(const fs::path& checkpoint) {
+  return lines_of(io::read_job(checkpoint / io::kManifestFile), checkpoint);
+}
+
 std::optional<Cost> logged_cost(const fs::path& checkpoint) {
   const io::CheckpointJob job = io::read_job(checkpoint / io::kManifestFile);
-  const auto log = tensor_log(checkpoint);
+  const auto log = lines_of(job, checkpoint);
   Cost cost{};
   for (const auto& [name, spec] : job.tensors) {
     const auto line = log.find(name);

@@ -14,6 +14,21 @@ nlohmann::json parse_json(std::string_view text, const std::filesystem::path& pa
 /// The whole file, which may have at most `limit` bytes.
 nlohmann::json read_json(const std::filesystem::path& path, std::size_t limit);
 
+/// Of JSON that may be of any shape: the member, or null where there is no object or none of that
+/// name; the same as a text, empty where it is none.
+template <class Json>
+const Json& member(const Json& object, const char* key) {
+  static const Json none;
+  if (!object.is_object()) return none;
+  const auto at = object.find(key);
+  return at == object.end() ? none : *at;
+}
+template <class Json>
+std::string text_of(const Json& object, const char* key) {
+  const Json& value = member(object, key);
+  return value.is_string() ? value.template get<std::string>() : std::string();
+}
+
 /// Typed look-ups in one JSON object; null counts as missing, as in transformers. Errors start with
 /// `where`, which names the file and the place in it.
 class Fields {

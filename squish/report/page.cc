@@ -17,18 +17,8 @@ namespace fs = std::filesystem;
 
 constexpr std::size_t kMaxResults = std::size_t{64} << 20;
 
-std::string text_or(const Json& object, const char* key, const char* otherwise) {
-  const auto at = object.is_object() ? object.find(key) : object.end();
-  return object.is_object() && at != object.end() && at->is_string() ? at->get<std::string>()
-                                                                     : otherwise;
-}
-
-const Json& member(const Json& object, const char* key) {
-  static const Json none;
-  if (!object.is_object()) return none;
-  const auto at = object.find(key);
-  return at == object.end() ? none : *at;
-}
+using io::member;
+using io::text_of;
 
 /// The list of rows under `key`; Error unless each says what it is of and how it ended.
 Json rows_of(const Json& results, const char* key, const std::string& name) {
@@ -93,7 +83,7 @@ void add_checkpoint(Page& page, const fs::path& directory) {
 }  // namespace
 
 void add_results(Page& page, const Json& results, const std::string& name) {
-  const std::string schema = text_or(results, "schema", "");
+  const std::string schema = text_of(results, "schema");
   const bool eval = schema == "squish.eval/1";
   if (!eval && schema != "squish.bench/1") {
     fail(
@@ -101,7 +91,7 @@ void add_results(Page& page, const Json& results, const std::string& name) {
         "squish.eval/1), found {}",
         name, schema.empty() ? "no schema" : "schema " + schema);
   }
-  Json file = {{"name", name}, {"schema", schema}, {"created", text_or(results, "created", "")}};
+  Json file = {{"name", name}, {"schema", schema}, {"created", text_of(results, "created")}};
   for (const char* const key :
        {"host", "squish", "config", "noise_floor", "calibration", "model", "reference"}) {
     if (const Json& value = member(results, key); value.is_object()) file[key] = value;

@@ -57,6 +57,13 @@ Rows stream(const io::ModelFiles& files, const io::ModelFiles& linears, const Wi
   return rows;
 }
 
+/// All tensors as those of `files`.
+SequentialInputs::Compressed all_from(const io::ModelFiles& files, ThreadPool& pool) {
+  return [&](const std::string& name) {
+    return std::optional(model::load_weights(files, name, pool));
+  };
+}
+
 /// The mean over tokens of |r - r̂ + W x - V x̂|²; `r`, `own_r` may be empty.
 double error(const Matrix& w, const Rows& x, const Matrix& v, const Rows& own, const Rows& r,
              const Rows& own_r) {
@@ -195,12 +202,7 @@ TEST(Sequential, IsTheSameForAnyNumberOfThreads) {
   std::vector<SequentialInput> found;
   for (const int threads : {1, 3}) {
     ThreadPool pool(threads);
-    SequentialInputs inputs(
-        models.original, windows,
-        [&](const std::string& name) {
-          return std::optional(model::load_weights(models.other, name, pool));
-        },
-        pool);
+    SequentialInputs inputs(models.original, windows, all_from(models.other, pool), pool);
     found.push_back(inputs.at("model.layers.1.mlp.down_proj.weight"));
   }
   const std::size_t n = test::TinyModel::kIntermediate;
@@ -209,22 +211,21 @@ TEST(Sequential, IsTheSameForAnyNumberOfThreads) {
     ASSERT_EQ(found[0].correction.data()[i], found[1].correction.data()[i]);
   }
   ASSERT_EQ(found[0].residual.size(), test::TinyModel::kHidden * n);
-  EXPECT_TRUE(
-      std::equal(found[0].residual.data(), found[0].residual.data() + n, found[1].residual.data()));
+  EXPECT_TRUE(std::equal(found[0].residual.data(),
+                         found[0].residual.data() + found[0].residual.size(),
+                         found[1].residual.data()));
 }
 
 TEST(Sequential, RefusesATextAtWhichNothingIsFinite) {
   const Models models;
   ThreadPool pool(1);
   const Windows windows = random_windows(1, 20);
-  SequentialInputs inputs(
-      models.original, windows,
-      [&](const std::string& name) {
-        Matrix weights = model::load_weights(models.other, name, pool);
-        std::fill_n(weights.data(), weights.size(), 1e38f);
-        return std::optional(std::move(weights));
-      },
-      pool);
+  const auto huge = [&](const std::string& name) {
+    std::optional<Matrix> weights = all_from(models.other, pool)(name);
+    std::fill_n(weights->data(), weights->size(), 1e38f);
+    return weights;
+  };
+  SequentialInputs inputs(models.original, windows, huge, pool);
   EXPECT_THROW(inputs.at("model.layers.0.mlp.down_proj.weight"), Error);
 }
 

@@ -60,8 +60,10 @@ struct Count {
   }
 } at_exit;
 
-int open_mode(int flags, va_list arguments) {
-  return (flags & (O_CREAT | O_TMPFILE)) != 0 ? va_arg(arguments, int) : 0;
+int opened(const char* name, const char* path, int flags, va_list arguments) {
+  const int mode = (flags & (O_CREAT | O_TMPFILE)) != 0 ? va_arg(arguments, int) : 0;
+  if (is_inside(path) && fails(EIO)) return -1;
+  return next<int (*)(const char*, int, ...)>(name)(path, flags, mode);
 }
 
 }  // namespace
@@ -71,19 +73,17 @@ extern "C" {
 int open(const char* path, int flags, ...) {
   va_list arguments;
   va_start(arguments, flags);
-  const int mode = open_mode(flags, arguments);
+  const int fd = opened("open", path, flags, arguments);
   va_end(arguments);
-  if (is_inside(path) && fails(EIO)) return -1;
-  return next<int (*)(const char*, int, ...)>("open")(path, flags, mode);
+  return fd;
 }
 
 int open64(const char* path, int flags, ...) {
   va_list arguments;
   va_start(arguments, flags);
-  const int mode = open_mode(flags, arguments);
+  const int fd = opened("open64", path, flags, arguments);
   va_end(arguments);
-  if (is_inside(path) && fails(EIO)) return -1;
-  return next<int (*)(const char*, int, ...)>("open64")(path, flags, mode);
+  return fd;
 }
 
 ssize_t write(int fd, const void* data, size_t size) {

@@ -7,12 +7,15 @@ import pathlib
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "scripts"))
+from figures import dom  # noqa: E402
+
 SQUISH = pathlib.Path(os.environ.get("SQUISH_BINARY", ROOT / "build/release/squish"))
-BROWSER = shutil.which("chromium")
 RESULTS = [ROOT / "docs/results" / name for name in ("smollm2-135m.json", "smollm2-135m-calibrated.json",
                                                       "smollm2-135m-trellis-allocated.json")]
 BEFORE = """<script>
@@ -71,7 +74,7 @@ AFTER = """<script>
 </script>"""
 
 
-@unittest.skipUnless(BROWSER, "no chromium: the page is not tried in a browser")
+@unittest.skipUnless(shutil.which("chromium"), "no chromium: the page is not tried in a browser")
 class Page(unittest.TestCase):
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
@@ -86,12 +89,9 @@ class Page(unittest.TestCase):
         self.assertEqual(text.count("http"), text.count("http-equiv") + text.count("http://www.w3.org/2000/svg"))
         page.write_text(text.replace("<head>", "<head>" + BEFORE, 1).replace("</body>", AFTER + "</body>"),
                         encoding="utf-8")
-        done = subprocess.run(
-            [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-             f"--user-data-dir={self.folder / 'profile'}", f"--window-size={width},900", "--virtual-time-budget=5000",
-             "--dump-dom", page.as_uri()], capture_output=True, text=True, check=True, timeout=120)
-        start = done.stdout.index('<pre id="found">') + len('<pre id="found">')
-        encoded = done.stdout[start:done.stdout.index("</pre>", start)]
+        drawn = dom(page, width)
+        start = drawn.index('<pre id="found">') + len('<pre id="found">')
+        encoded = drawn[start:drawn.index("</pre>", start)]
         found = json.loads(base64.b64decode(encoded))
         self.assertEqual(found["errors"], [])
         return found

@@ -43,7 +43,6 @@ def compiled(folder, name, like=None):
     made = folder / (name.replace("/", "_") + ".o")
     words[words.index(source)] = str(folder / name)
     words[words.index("-o") + 1] = str(made)
-    words.insert(words.index("-o"), f"-I{folder}")
     # Before the tree itself, whose registry.h is the old one.
     first = next(i for i, word in enumerate(words) if word.startswith("-I"))
     words.insert(first, f"-I{folder}")
