@@ -57,6 +57,7 @@ Summary summarize(const std::string& path) {
     summary.total.add(tensor);
     summary.by_type[tensor.type].add(tensor);
   }
+  summary.total.bits += 8 * static_cast<double>(summary.files.table.shared_bytes());
   std::sort(summary.tensors.begin(), summary.tensors.end(), [](const auto* a, const auto* b) {
     return ::strverscmp(a->name.c_str(), b->name.c_str()) < 0;
   });
@@ -129,6 +130,10 @@ void print_text(const Summary& summary) {
     fmt::print("{:<5} {:>6.4g} bits  {:>5} tensors  {:>13} parameters\n", io::to_string(type),
                total.bits_per_parameter(), total.tensors, total.parameters);
   }
+  if (!summary.files.table.shared.empty()) {
+    fmt::print("codebooks that tensors share: {}, {} bytes\n", summary.files.table.shared.size(),
+               summary.files.table.shared_bytes());
+  }
   fmt::print("total {:>6.4g} bits  {:>5} tensors  {:>13} parameters  {} bytes on disk\n",
              summary.total.bits_per_parameter(), summary.total.tensors, summary.total.parameters,
              summary.files.file_bytes);
@@ -171,6 +176,9 @@ void print_json(const Summary& summary) {
                                {"bits", bits_per_weight(*tensor)},
                                {"shape", tensor->shape}});
     if (tensor->packed != nullptr) json["tensors"].back()["spec"] = tensor->packed->spec;
+  }
+  for (const auto& [name, section] : files.table.shared) {
+    json["shared"][name] = {{"section", section->name}, {"bytes", section->bytes.size()}};
   }
   json["parameters"] = summary.total.parameters;
   json["bits_per_parameter"] = summary.total.bits_per_parameter();

@@ -15,6 +15,7 @@
 #include "squish/compress/job.h"
 #include "squish/compress/sequential.h"
 #include "squish/evaluate/presets.h"
+#include "squish/quant/shared_codebooks.h"
 
 namespace squish::apps {
 namespace {
@@ -62,6 +63,10 @@ std::optional<compress::Target> make_target(const Options& options, const io::Mo
   std::set<std::string> known;
   for (const quant::Spec& spec : target.candidates) {
     if (!known.insert(spec.full()).second) fail_usage("--spec: '{}' is there twice", spec.full());
+    if (quant::sharing_of(spec) != quant::Sharing::none) {
+      fail_usage("--spec: '{}' shares codebooks, expected candidates that stand alone",
+                 spec.asked());
+    }
   }
   if (options.dry_run) return target;
   evaluate::Text text = evaluate::load_calibration_text(options.text);

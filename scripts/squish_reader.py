@@ -61,12 +61,27 @@ def decode_int(keys, m, n, take):
 
 
 def decode_vptq(keys, m, n, take):
-    v, k, r = (int(keys[key]) for key in "vkr")
-    a, b = k.bit_length() - 1, r.bit_length() - 1
-    codes = unpack(take("q", "u1", ceil(m, v), ceil((a + b) * n, 8)), a + b, n)
-    book = take("codebook", "<f2", k + (r if r > 1 else 0), v)
-    vectors = book[codes & k - 1] + (book[k + (codes >> a)] if r > 1 else 0)
-    return vectors.swapaxes(1, 2).reshape(-1, n)[:m] * take("scale", "<f4", n)
+    v, k, r, groups, ov, ok = (int(keys[key]) for key in ("v", "k", "r", "groups", "ov", "ok"))
+    outliers = min(n, math.ceil(float(keys["outliers"]) / 100 * n))
+    parts = [(outliers, ov, ok, 1)]  # width, length of a vector, sizes of the codebooks
+    parts += [((g + 1) * (n - outliers) // groups - g * (n - outliers) // groups, v, k, r)
+              for g in range(groups)]
+    parts = [part for part in parts if part[0]]
+    part_of, bits = np.zeros(n, int), (len(parts) - 1).bit_length()
+    if bits:
+        part_of = unpack(take("columns", "u1", 1, ceil(bits * n, 8)), bits, n)[0]
+    widths = [(k.bit_length() - 1, r.bit_length() - 1) for _, _, k, r in parts]
+    sizes = [ceil(m, v) * ceil((a + b) * w, 8) for (w, v, _, _), (a, b) in zip(parts, widths)]
+    book_sizes = [(k + (r if r > 1 else 0)) * v for _, v, k, r in parts]
+    codes = np.split(take("q", "u1", sum(sizes)), np.cumsum(sizes)[:-1])
+    books = np.split(take("codebook", "<f2", sum(book_sizes)), np.cumsum(book_sizes)[:-1])
+    weights = np.zeros((m, n))
+    for p, ((width, v, k, r), (a, b)) in enumerate(zip(parts, widths)):
+        found = unpack(codes[p].reshape(ceil(m, v), -1), a + b, width)
+        book = books[p].reshape(-1, v)
+        vectors = book[found & k - 1] + (book[k + (found >> a)] if r > 1 else 0)
+        weights[:, part_of == p] = vectors.swapaxes(1, 2).reshape(-1, width)[:m]
+    return weights * take("scale", "<f4", n)
 
 
 def decode_aqlm(keys, m, n, take):
@@ -389,8 +404,8 @@ def read_header(path, alignment=1):
 
 def stored_as(name, entry):
     """The stored tensors of an entry: name, type and shape, checksum."""
-    kind, shape = entry["type"], entry["shape"]
-    if kind == "squish" and len(shape) == 2:
+    kind, shape = entry["type"], entry.get("shape", [])
+    if kind == "shared" and len(entry["sections"]) == 1 or kind == "squish" and len(shape) == 2:
         return [(f"{name}.{section['name']}", ["U8", [section["bytes"]]], section["sha256"])
                 for section in entry["sections"]]
     if kind in BLOCKS and shape[-1] % BLOCKS[kind][0] == 0:
@@ -437,7 +452,10 @@ class Checkpoint:
             raise ValueError(f"{path}: {min(stored)} is of no tensor")
 
     def names(self):
-        return list(self._tensors)
+        return [name for name, about in self._tensors.items() if about[0]["type"] != "shared"]
+
+    def shared(self):
+        return self._tensors.keys() - set(self.names())
 
     def entry(self, name):
         return self._tensors[name][0]
@@ -447,20 +465,38 @@ class Checkpoint:
 
     def read(self, name):
         """A tensor's weights, as doubles."""
-        entry, path, parts = self._tensors[name]
-        data = [np.fromfile(path, "u1", end - begin, offset=begin) for begin, end, _ in parts]
-        if any(hashlib.sha256(d).hexdigest() != part[2] for d, part in zip(data, parts)):
-            raise ValueError(f"{path}: {name} has another checksum than squish.json says")
+        entry, path, _ = self._tensors[name]
+        data = self._stored(name)
         if entry["type"] != "squish":
             return decode_plain(entry["type"], entry["shape"], data[0])
-        sections = {section["name"]: d for section, d in zip(entry["sections"], data)}
         try:
-            return decode(entry["spec"], entry["shape"], sections)
+            return decode(entry["spec"], entry["shape"], self._sections(name, data))
         except ValueError as error:
             raise ValueError(f"{path}: {name}: {error}") from None
 
+    def _stored(self, name):
+        """The bytes of its stored tensors."""
+        _, path, parts = self._tensors[name]
+        data = [np.fromfile(path, "u1", end - begin, offset=begin) for begin, end, _ in parts]
+        if any(hashlib.sha256(d).hexdigest() != part[2] for d, part in zip(data, parts)):
+            raise ValueError(f"{path}: {name} has another checksum than squish.json says")
+        return data
+
+    def _sections(self, name, data):
+        """By name, from the bytes of each; what it shares included."""
+        entry = self._tensors[name][0]
+        sections = {section["name"]: d for section, d in zip(entry["sections"], data)}
+        if "shared" in entry:
+            other = entry["shared"]
+            if other not in self.shared():
+                raise ValueError(f"{other}, which it shares, is missing")
+            sections |= self._sections(other, self._stored(other))
+        return sections
+
 
 def show(checkpoint):
+    for name in sorted(checkpoint.shared()):
+        print(f"{name}  shared  {checkpoint.stored_bytes(name)} bytes")
     for name in checkpoint.names():
         entry, size = checkpoint.entry(name), checkpoint.stored_bytes(name)
         shape, weights = "x".join(map(str, entry["shape"])), math.prod(entry["shape"])

@@ -72,6 +72,7 @@ Verified verify_checkpoint(const fs::path& directory, ThreadPool& pool) {
     verified.bytes += tensor.stored_bytes();
     model::load_weights(files, name, pool);
   }
+  verified.bytes += files.table.shared_bytes();
   return verified;
 }
 

@@ -23,6 +23,7 @@
 #include "squish/compress/calibration.h"
 #include "squish/compress/prepared_inputs.h"
 #include "squish/compress/sequential.h"
+#include "squish/compress/shared.h"
 #include "squish/io/digest.h"
 #include "squish/linalg/gemm.h"
 #include "squish/quant/feedback.h"
@@ -172,11 +173,12 @@ class Job {
   }
 
   /// The file's tensors if it is there, undamaged, with exactly the tensors `names`.
-  static std::optional<io::TensorTable> read_done(const fs::path& path,
-                                                  const std::vector<std::string>& names) {
+  std::optional<io::TensorTable> read_done(const fs::path& path,
+                                           const std::vector<std::string>& names) const {
     if (!fs::exists(path)) return {};
     try {
       io::TensorTable table;
+      table.shared = shared_;
       io::read_checkpoint_file(path, table);
       for (const std::string& name : names) io::check_sums(table.at(name));
       if (table.tensors.size() == names.size()) return table;
@@ -186,8 +188,8 @@ class Job {
   }
 
   /// The same for one tensor, in the bytes of its spec.
-  static std::optional<io::TensorTable> read_done(const fs::path& path,
-                                                  const PlannedTensor& tensor) {
+  std::optional<io::TensorTable> read_done(const fs::path& path,
+                                           const PlannedTensor& tensor) const {
     auto table = read_done(path, std::vector{tensor.name});
     if (!table) return {};
     const auto& packed = table->at(tensor.name).packed;
@@ -240,10 +242,14 @@ class Job {
 
   void write_files() {
     io::write_checkpoint_config(files_, options_.out);
-    if (!read_done(file(0), plan_.kept)) {
+    if (const auto first = read_done(file(0), plan_.kept)) {
+      shared_ = first->shared;
+    } else {
+      shared_ =
+          learn_shared(files_, plan_, options_.calibration, options_.seed, options_.quiet, pool_);
       std::vector<io::Tensor> kept;
       for (const std::string& name : plan_.kept) kept.push_back(files_.table.at(name));
-      io::write_checkpoint_file(file(0), kept);
+      io::write_checkpoint_file(file(0), kept, shared_);
     }
     std::size_t weights = 0;
     for (const PlannedTensor& tensor : plan_.compressed) weights += tensor.rows * tensor.cols;
@@ -383,7 +389,7 @@ class Job {
     const double snr = quant::snr_db(weights, decoded, pool_);
     const double lost = loss(weights, decoded, input);
     const double judged = worker.seconds();
-    const io::Tensor stored = io::packed_tensor(tensor.name, packed);
+    const io::Tensor stored = io::packed_tensor(tensor.name, packed, tensor.shared);
     io::write_checkpoint_file(path, {{stored}});
     const double seconds = prepared + encoded + worker.seconds() - judged;
     nlohmann::ordered_json line = {{"tensor", tensor.name},
@@ -412,7 +418,11 @@ class Job {
     try {
       return quant::quantize(
           weights, tensor.spec,
-          {.pool = pool_, .seed = options_.seed, .key = tensor.name, .prepared = prepared});
+          {.pool = pool_,
+           .seed = options_.seed,
+           .key = tensor.name,
+           .prepared = prepared,
+           .shared = tensor.shared.empty() ? nullptr : shared_.at(tensor.shared)});
     } catch (const Error& error) {
       fail("{}: tensor {}: {}", files_.path.string(), tensor.name, error.what());
     }
@@ -420,6 +430,7 @@ class Job {
 
   const io::ModelFiles& files_;
   Plan plan_;
+  io::SharedSections shared_;         // of its tensors, from file 0
   std::vector<fs::path> candidates_;  // of plan_.compressed, where specs were chosen
   const JobOptions& options_;
   ThreadPool& pool_;

@@ -3,11 +3,15 @@
 #include <fnmatch.h>
 
 #include <algorithm>
+#include <map>
 #include <numeric>
 #include <set>
+#include <sstream>
 
 #include "squish/base/error.h"
 #include "squish/io/calibration.h"
+#include "squish/io/checkpoint.h"
+#include "squish/quant/shared_codebooks.h"
 
 namespace squish::compress {
 namespace {
@@ -33,6 +37,27 @@ std::vector<std::string> names_like_linear(const io::TensorTable& table) {
     }
   }
   return names;
+}
+
+/// The name without the number of its block.
+std::string role_of(const std::string& name) {
+  std::string role;
+  std::istringstream parts(name);
+  for (std::string part; std::getline(parts, part, '.');) {
+    if (part.find_first_not_of("0123456789") != part.npos) role += part + ".";
+  }
+  return role;
+}
+
+void name_shared(std::vector<PlannedTensor>& tensors) {
+  std::map<std::string, std::string> names;
+  for (PlannedTensor& tensor : tensors) {
+    const quant::Sharing sharing = quant::sharing_of(tensor.spec);
+    if (sharing == quant::Sharing::none) continue;
+    std::string key = tensor.spec.full();
+    if (sharing == quant::Sharing::role) key += " " + role_of(tensor.name);
+    tensor.shared = names.try_emplace(key, io::shared_section_name(names.size())).first->second;
+  }
 }
 
 }  // namespace
@@ -90,6 +115,7 @@ Plan make_plan(const io::ModelFiles& files, const quant::Spec& spec,
   for (std::size_t i = 0; i < rules.size(); ++i) {
     if (!used[i]) fail_usage("'{}' matches no matrix of {}", rules[i].glob, files.path.string());
   }
+  name_shared(plan.compressed);
   return plan;
 }
 

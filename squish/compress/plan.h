@@ -26,6 +26,9 @@ struct PlannedTensor {
   double nominal_bpw;    ///< by the formula of the method's paper
   bool by_rule = false;  ///< a rule chose the spec
   bool linear = false;   ///< a linear layer of a block, whose input can be calibrated
+  /// The stored name of the codebooks that it shares with others (quant/shared_codebooks.h); empty:
+  /// it has all to itself.
+  std::string shared = {};
 };
 
 /// What becomes of each tensor of a model.

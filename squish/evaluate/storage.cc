@@ -1,5 +1,8 @@
 #include "squish/evaluate/storage.h"
 
+#include <set>
+#include <string>
+
 namespace squish::evaluate {
 namespace {
 
@@ -17,8 +20,17 @@ struct Count {
 
 Storage storage_of(const io::ModelFiles& files) {
   Count linear, all;
-  for (const std::string& name : io::linear_names(files.config)) linear.add(files.table.at(name));
+  std::set<std::string> shared;
+  for (const std::string& name : io::linear_names(files.config)) {
+    const io::Tensor& tensor = files.table.at(name);
+    linear.add(tensor);
+    if (tensor.packed == nullptr || tensor.packed->shared == nullptr) continue;
+    if (shared.insert(tensor.packed->shared_name).second) {
+      linear.bytes += tensor.packed->shared->bytes.size();
+    }
+  }
   for (const auto& [name, tensor] : files.table.tensors) all.add(tensor);
+  all.bytes += files.table.shared_bytes();
   return {.bpw_linear = linear.bpw(), .bpw_model = all.bpw(), .file_bytes = files.file_bytes};
 }
 

@@ -21,6 +21,7 @@ using nlohmann::json;
 using quant::Part;
 
 constexpr std::size_t kMaxManifest = 100'000'000;
+constexpr const char* kShared = "shared";  // the type of an entry that is no tensor
 constexpr std::array<std::string_view, 4> kParts = {"indices", "scales", "codebooks", "other"};
 // Fewer stored bits per weight than this are no method's: against sizes that only memory would
 // stop.
@@ -28,6 +29,13 @@ constexpr double kFewestBits = 1.0 / 64;
 
 bool is_native(DType type) {
   return type == DType::F32 || type == DType::F16 || type == DType::BF16;
+}
+
+json section_entry(const std::string& name, Part part, std::span<const std::byte> bytes) {
+  return {{"name", name},
+          {"part", kParts[static_cast<std::size_t>(part)]},
+          {"bytes", bytes.size()},
+          {"sha256", sha256(bytes)}};
 }
 
 /// The file's entry of a tensor, as docs/format.md has it.
@@ -38,12 +46,10 @@ json entry_of(const Tensor& tensor) {
     return entry;
   }
   entry["spec"] = tensor.packed->spec;
+  if (tensor.packed->shared != nullptr) entry["shared"] = tensor.packed->shared_name;
   entry["sections"] = json::array();
   for (const StoredSection& section : tensor.packed->sections) {
-    entry["sections"].push_back({{"name", section.name},
-                                 {"part", kParts[static_cast<std::size_t>(section.part)]},
-                                 {"bytes", section.bytes.size()},
-                                 {"sha256", sha256(section.bytes)}});
+    entry["sections"].push_back(section_entry(section.name, section.part, section.bytes));
   }
   return entry;
 }
@@ -144,31 +150,62 @@ class StoredTensors {
   TensorTable table_;
 };
 
-std::shared_ptr<const StoredPacked> parse_packed(const Tensor& tensor, const Fields& entry,
-                                                 StoredTensors& stored) {
-  auto packed = std::make_shared<StoredPacked>();
-  packed->spec = entry.text("spec");
+/// The sections of an entry, whose bytes are stored under the name of the tensor and theirs.
+/// `names`: of sections that it has besides.
+std::vector<StoredSection> parse_sections(const std::string& tensor, const Fields& entry,
+                                          std::set<std::string> names, StoredTensors& stored) {
   const json* sections = entry.find("sections");
   if (sections == nullptr || !sections->is_array()) {
     fail("{}: expected an array 'sections'", entry.where());
   }
-  std::set<std::string> names;
-  std::size_t total = 0;
+  std::vector<StoredSection> found;
   for (const json& item : *sections) {
     const Fields fields(item, entry.where() + ": sections");
     StoredSection section{fields.text("name"), parse_part(fields), {}, parse_sum(fields)};
     if (!names.insert(section.name).second) {
       fail("{}: the section '{}' is there twice", entry.where(), section.name);
     }
-    section.bytes = stored.take(tensor.name + "." + section.name, DType::U8);
+    section.bytes = stored.take(tensor + "." + section.name, DType::U8);
     const json* bytes = fields.find("bytes");
     if (bytes == nullptr || *bytes != section.bytes.size()) {
       fail("{}: the section '{}' has {} bytes, expected {}", entry.where(), section.name,
            section.bytes.size(), bytes == nullptr ? "a number of them" : bytes->dump());
     }
-    total += section.bytes.size();
-    packed->sections.push_back(std::move(section));
+    found.push_back(std::move(section));
   }
+  return found;
+}
+
+/// Reads it, and checks its sum: it is small, and belongs to many tensors.
+std::shared_ptr<const quant::Section> read_shared(const std::string& name, const Fields& entry,
+                                                  StoredTensors& stored) {
+  const std::vector<StoredSection> sections = parse_sections(name, entry, {}, stored);
+  if (sections.size() != 1) fail("{}: expected one section", entry.where());
+  const StoredSection& one = sections.front();
+  check_sum(one.bytes, one.sha256, name);
+  return std::make_shared<const quant::Section>(
+      quant::Section{one.name, one.part, Bytes(one.bytes.begin(), one.bytes.end())});
+}
+
+std::shared_ptr<const StoredPacked> parse_packed(const Tensor& tensor, const Fields& entry,
+                                                 const SharedSections& shared,
+                                                 StoredTensors& stored) {
+  auto packed = std::make_shared<StoredPacked>();
+  packed->spec = entry.text("spec");
+  std::set<std::string> names;
+  if (entry.find("shared") != nullptr) {
+    packed->shared_name = entry.text("shared");
+    const auto found = shared.find(packed->shared_name);
+    if (found == shared.end()) {
+      fail("{}: '{}', which it shares, is not in the first model file", entry.where(),
+           packed->shared_name);
+    }
+    packed->shared = found->second;
+    names.insert(found->second->name);
+  }
+  packed->sections = parse_sections(tensor.name, entry, std::move(names), stored);
+  std::size_t total = 0;
+  for (const StoredSection& section : packed->sections) total += section.bytes.size();
   if (8.0 * static_cast<double>(total) <
       kFewestBits * static_cast<double>(tensor.rows()) * static_cast<double>(tensor.cols())) {
     fail("{}: {} bytes are too few for a matrix of {} x {}", entry.where(), total, tensor.rows(),
@@ -206,15 +243,26 @@ json read_with_entries(const fs::path& path, TensorTable& table) {
   SafetensorsFile file = read_safetensors_file(path);
   json entries = file_entries(file, path);
   StoredTensors stored(path, std::move(file));
+  const auto fields_of = [&](const std::string& name, const json& value) {
+    return Fields(value, fmt::format("{}: tensor '{}'", path.string(), name));
+  };
   for (const auto& [name, value] : entries.items()) {
-    const Fields entry(value, fmt::format("{}: tensor '{}'", path.string(), name));
+    const Fields entry = fields_of(name, value);
+    if (entry.text("type") != kShared) continue;
+    if (!table.shared.emplace(name, read_shared(name, entry, stored)).second) {
+      fail("{}: '{}' is in two files", path.string(), name);
+    }
+  }
+  for (const auto& [name, value] : entries.items()) {
+    const Fields entry = fields_of(name, value);
+    if (entry.text("type") == kShared) continue;
     Tensor tensor;
     tensor.name = name;
     tensor.type = parse_type(entry);
     tensor.shape = parse_shape(entry);
     if (tensor.type == DType::squish) {
       if (tensor.shape.size() != 2) fail("{}: expected a matrix", entry.where());
-      tensor.packed = parse_packed(tensor, entry, stored);
+      tensor.packed = parse_packed(tensor, entry, table.shared, stored);
     } else {
       tensor.bytes = take_plain(tensor, entry, stored);
       tensor.sha256 = parse_sum(entry);
@@ -302,6 +350,8 @@ json bits_json(const TensorTable& table, const CheckpointJob& job) {
     bits += 8 * static_cast<double>(table.at(name).stored_bytes());
     weights += static_cast<double>(table.at(name).elements());
   }
+  bits += 8 * static_cast<double>(table.shared_bytes());
+  all_bits += 8 * static_cast<double>(table.shared_bytes());
   return {{"quantised", weights > 0 ? bits / weights : 0}, {"model", all_bits / all_weights}};
 }
 
@@ -364,12 +414,18 @@ CheckpointJob read_job(const fs::path& file) {
   return parse_job(read_json(file, kMaxManifest), file);
 }
 
-Tensor packed_tensor(std::string name, const quant::Packed& packed) {
+std::string shared_section_name(std::size_t index) {
+  return fmt::format("squish.shared.{}", index);
+}
+
+Tensor packed_tensor(std::string name, const quant::Packed& packed, std::string shared_name) {
   auto stored = std::make_shared<StoredPacked>();
   stored->spec = packed.spec.full();
   for (const quant::Section& section : packed.sections) {
     stored->sections.push_back({section.name, section.part, section.bytes, ""});
   }
+  stored->shared = packed.shared;
+  stored->shared_name = std::move(shared_name);
   Tensor tensor;
   tensor.name = std::move(name);
   tensor.type = DType::squish;
@@ -382,10 +438,18 @@ std::string checkpoint_file_name(std::size_t index, std::size_t count) {
   return fmt::format("model-{:05}-of-{:05}.safetensors", index + 1, count);
 }
 
-void write_checkpoint_file(const fs::path& path, std::span<const Tensor> tensors) {
+void write_checkpoint_file(const fs::path& path, std::span<const Tensor> tensors,
+                           const SharedSections& shared) {
   std::vector<std::vector<std::byte>> in_order;  // owns what had to be put in order
   std::vector<StoredTensor> stored;
   json entries = json::object();
+  for (const auto& [name, section] : shared) {
+    entries[name] = {
+        {"type", kShared},
+        {"sections", json::array({section_entry(section->name, section->part, section->bytes)})}};
+    stored.push_back(
+        {name + "." + section->name, DType::U8, {section->bytes.size()}, section->bytes});
+  }
   for (const Tensor& given : tensors) {
     Tensor tensor = given;
     if (tensor.interleaved_head_rows > 0) {

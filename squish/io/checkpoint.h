@@ -42,16 +42,23 @@ void write_job(const CheckpointJob& job, const std::filesystem::path& directory)
 /// Of squish.json or squish.job.json.
 CheckpointJob read_job(const std::filesystem::path& file);
 
-/// `packed` as a tensor to write; its spans point into `packed`.
-Tensor packed_tensor(std::string name, const quant::Packed& packed);
+/// `packed` as a tensor to write; its spans point into `packed`. `shared_name`: of packed.shared.
+Tensor packed_tensor(std::string name, const quant::Packed& packed, std::string shared_name = "");
+
+/// What several tensors share, by name.
+using SharedSections = std::map<std::string, std::shared_ptr<const quant::Section>>;
+/// "squish.shared.3" for the fourth.
+std::string shared_section_name(std::size_t index);
 
 /// "model-00002-of-00211.safetensors" for index 1 of 211.
 std::string checkpoint_file_name(std::size_t index, std::size_t count);
 
-/// Writes one model file; checksums are worked out here.
-void write_checkpoint_file(const std::filesystem::path& path, std::span<const Tensor> tensors);
+/// Writes one model file; checksums are worked out here. `shared` goes into the first one.
+void write_checkpoint_file(const std::filesystem::path& path, std::span<const Tensor> tensors,
+                           const SharedSections& shared = {});
 
-/// Adds the tensors of one model file to `table`. Checks everything but their checksums.
+/// Adds the tensors of one model file to `table`, which knows what they share with others. Checks
+/// everything but their checksums.
 void read_checkpoint_file(const std::filesystem::path& path, TensorTable& table);
 
 /// Error naming the tensor unless all bytes match their checksums.

@@ -179,6 +179,12 @@ std::size_t Tensor::stored_bytes() const {
   return total;
 }
 
+std::size_t TensorTable::shared_bytes() const {
+  std::size_t total = 0;
+  for (const auto& [name, section] : shared) total += section->bytes.size();
+  return total;
+}
+
 std::size_t Tensor::elements() const { return rows() * cols(); }
 
 std::size_t Tensor::rows() const {
@@ -276,6 +282,7 @@ quant::Packed read_packed(const Tensor& tensor) {
     packed.sections.push_back(
         {section.name, section.part, Bytes(section.bytes.begin(), section.bytes.end())});
   }
+  packed.shared = tensor.packed->shared;
   return packed;
 }
 

@@ -53,6 +53,9 @@ struct StoredSection {
 struct StoredPacked {
   std::string spec;  ///< in full
   std::vector<StoredSection> sections;
+  /// One more that other tensors have as well, and its name in the checkpoint; null: none.
+  std::shared_ptr<const quant::Section> shared = nullptr;
+  std::string shared_name = {};
 };
 
 /// A tensor as it lies in a file: a name, a shape (outermost dimension first) and bytes that some
@@ -71,7 +74,7 @@ struct Tensor {
   /// The sections of a tensor of type `squish`, whose `bytes` are empty; null for all others.
   std::shared_ptr<const StoredPacked> packed = nullptr;
 
-  std::size_t stored_bytes() const;  ///< paddings apart
+  std::size_t stored_bytes() const;  ///< paddings and what it shares with others apart
   std::size_t elements() const;
   std::size_t rows() const;  ///< product of all dimensions but the last; 1 for a vector
   std::size_t cols() const;  ///< the last dimension
@@ -81,7 +84,10 @@ struct Tensor {
 struct TensorTable {
   std::vector<MappedFile> files;
   std::map<std::string, Tensor, std::less<>> tensors;
+  /// Sections that several tensors share, by their names in the checkpoint; checked, copied.
+  std::map<std::string, std::shared_ptr<const quant::Section>> shared;
 
+  std::size_t shared_bytes() const;  ///< stored
   bool contains(std::string_view name) const { return tensors.contains(name); }
   /// Error that names `name` and the first file if there is none.
   const Tensor& at(std::string_view name) const;

@@ -23,7 +23,7 @@ std::size_t vectors_of(std::size_t dim) {
 
 }  // namespace
 
-AdditiveBooks::AdditiveBooks(const Bytes& stored, std::size_t dim,
+AdditiveBooks::AdditiveBooks(std::span<const std::byte> stored, std::size_t dim,
                              std::span<const std::size_t> sizes)
     : ops_(choose(scalar::kAdditiveOps, avx2::kAdditiveOps, avx512::kAdditiveOps,
                   avx512vbmi::kAdditiveOps)),

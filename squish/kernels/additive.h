@@ -13,7 +13,8 @@ namespace squish::kernels {
 class AdditiveBooks {
  public:
   /// `stored`, which must outlive this: all books, f16, entries of `dim` components.
-  AdditiveBooks(const Bytes& stored, std::size_t dim, std::span<const std::size_t> sizes);
+  AdditiveBooks(std::span<const std::byte> stored, std::size_t dim,
+                std::span<const std::size_t> sizes);
 
   /// Vectors of kEntryLanes that an entry takes.
   std::size_t vectors() const { return vectors_; }

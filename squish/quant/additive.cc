@@ -9,6 +9,7 @@
 #include <limits>
 #include <numeric>
 
+#include "squish/base/error.h"
 #include "squish/base/half.h"
 
 namespace squish::quant {
@@ -343,29 +344,46 @@ double beam_search(const VectorSet& set, std::span<const Codebook> books, std::s
   return std::accumulate(errors.begin(), errors.end(), 0.0);
 }
 
+std::vector<float> start_scales(ConstMatrixView weights, const VectorLayout& layout,
+                                const AdditiveOptions& options, float& gain) {
+  std::vector<float> scales = root_mean_squares(weights, layout.down);
+  gain = options.half_scales ? round_scales(scales) : 1;
+  return scales;
+}
+
+std::size_t training_vectors(const AdditiveOptions& options) {
+  const std::size_t entries = *std::max_element(options.sizes.begin(), options.sizes.end());
+  return std::max(kTrainLeast, kTrainPerEntry * entries);
+}
+
+std::vector<Codebook> learn_codebooks(const VectorSet& set, const AdditiveOptions& options,
+                                      const EncodeContext& context) {
+  std::vector<Codebook> books = residual_kmeans(set, options, context);
+  Codes codes(set.size() * books.size());
+  double before = std::numeric_limits<double>::infinity();
+  for (int round = 0; round < options.rounds; ++round) {
+    const double error = beam_search(set, books, options.beam, round == 0, codes, context.pool);
+    if (!(error < before * (1 - options.tolerance))) break;
+    before = error;
+    refit_codebooks(set, books, codes, context.pool);
+  }
+  return books;
+}
+
 AdditiveCode additive_encode(ConstMatrixView weights, const VectorLayout& layout,
                              const AdditiveOptions& asked, const EncodeContext& context) {
   ThreadPool& pool = context.pool;
+  const bool learn = asked.books.empty();
   AdditiveOptions options = asked;  // books of no more entries than vectors, for now
   for (std::size_t& size : options.sizes) size = std::min(size, layout.size());
   AdditiveCode code;
-  code.scales = root_mean_squares(weights, layout.down);
-  if (options.half_scales) code.gain = round_scales(code.scales);
+  code.scales = start_scales(weights, layout, options, code.gain);
   VectorSet all = normalise(weights, layout, code.scales, options.importance, pool);
-
-  {
-    const std::size_t entries = *std::max_element(options.sizes.begin(), options.sizes.end());
+  if (learn) {
     const CounterRng rng(context.seed, fmt::format("{}/sample", context.key));
-    const VectorSet train = sample(all, std::max(kTrainLeast, kTrainPerEntry * entries), rng);
-    code.books = residual_kmeans(train, options, context);
-    Codes codes(train.size() * code.books.size());
-    double before = std::numeric_limits<double>::infinity();
-    for (int round = 0; round < options.rounds; ++round) {
-      const double error = beam_search(train, code.books, options.beam, round == 0, codes, pool);
-      if (!(error < before * (1 - options.tolerance))) break;
-      before = error;
-      refit_codebooks(train, code.books, codes, pool);
-    }
+    code.books = learn_codebooks(sample(all, training_vectors(options), rng), options, context);
+  } else {
+    code.books = asked.books;
   }
 
   code.codes.resize(layout.size() * code.books.size());
@@ -375,7 +393,7 @@ AdditiveCode additive_encode(ConstMatrixView weights, const VectorLayout& layout
   };
   if (options.rounds > 0) {  // once more, now on the whole matrix
     beam_search(all, code.books, options.beam, true, code.codes, pool);
-    refit_codebooks(all, code.books, code.codes, pool);
+    if (learn) refit_codebooks(all, code.books, code.codes, pool);
     refit_all_scales();
     all = normalise(weights, layout, code.scales, options.importance, pool);
   }
@@ -402,15 +420,33 @@ Bytes pack_codebooks(std::span<const Codebook> books) {
   return bytes;
 }
 
-Codebook unpack_codebook(const Bytes& bytes, std::size_t offset, std::size_t dim,
-                         std::size_t size) {
-  Codebook book(dim, size);
-  for (std::size_t i = 0; i < book.values.size(); ++i) {
-    std::uint16_t half = 0;
-    std::memcpy(&half, bytes.data() + offset + 2 * i, 2);
-    book.values[i] = from_f16(half);
+std::vector<Codebook> unpack_codebooks(std::span<const std::byte> bytes, std::size_t dim,
+                                       std::span<const std::size_t> sizes) {
+  std::vector<Codebook> books;
+  std::size_t at = 0;
+  for (const std::size_t size : sizes) {
+    Codebook& book = books.emplace_back(dim, size);
+    if (2 * book.values.size() > bytes.size() - at) break;
+    for (float& value : book.values) {
+      std::uint16_t half = 0;
+      std::memcpy(&half, bytes.data() + at, 2);
+      value = from_f16(half);
+      at += 2;
+    }
   }
-  return book;
+  if (books.size() != sizes.size() || at != bytes.size()) {
+    fail("{} bytes of codebooks, which is not what the spec says", bytes.size());
+  }
+  return books;
+}
+
+void store_codebooks(std::span<const Codebook> books, const EncodeContext& context,
+                     Packed& packed) {
+  if (context.shared != nullptr) {
+    packed.shared = context.shared;
+  } else {
+    packed.sections.push_back({"codebook", Part::codebooks, pack_codebooks(books)});
+  }
 }
 
 }  // namespace squish::quant

@@ -33,6 +33,13 @@ struct AdditiveOptions {
   double tolerance = 0;            ///< relative gain below which they stop
   bool half_scales = false;        ///< scales are stored as gain * f16, else as f32
   std::vector<float> importance;   ///< of an error in each line; empty: all alike
+  std::vector<Codebook> books;     ///< given: they stay as they are; empty: to be learned
+};
+
+/// What makes codebooks of two matrices the same kind of thing, and how they are learned.
+struct AdditiveForm {
+  VectorLayout layout;
+  AdditiveOptions options;
 };
 
 struct AdditiveCode {
@@ -78,6 +85,17 @@ class CodeSearch {
 double beam_search(const VectorSet& set, std::span<const Codebook> books, std::size_t beam,
                    bool restart, Codes& codes, ThreadPool& pool);
 
+/// The root mean square of each line, as `options` have scales stored, and its power of two.
+std::vector<float> start_scales(ConstMatrixView weights, const VectorLayout& layout,
+                                const AdditiveOptions& options, float& gain);
+
+/// Codebooks for these vectors: residual k-means, then beam search and least squares in turn.
+std::vector<Codebook> learn_codebooks(const VectorSet& set, const AdditiveOptions& options,
+                                      const EncodeContext& context);
+
+/// How many vectors they are learned from where there are more.
+std::size_t training_vectors(const AdditiveOptions& options);
+
 /// Residual k-means as a start, then beam search and least squares for codebooks and scales in
 /// turn; on a sample first where the matrix is large, then on all of it.
 AdditiveCode additive_encode(ConstMatrixView weights, const VectorLayout& layout,
@@ -89,7 +107,11 @@ float round_scales(std::vector<float>& scales);
 
 /// Codebooks one after the other, entry by entry, f16.
 Bytes pack_codebooks(std::span<const Codebook> books);
-/// The book at byte `offset` of such a section.
-Codebook unpack_codebook(const Bytes& bytes, std::size_t offset, std::size_t dim, std::size_t size);
+/// All books of such a section. Error if `bytes` are not as many.
+std::vector<Codebook> unpack_codebooks(std::span<const std::byte> bytes, std::size_t dim,
+                                       std::span<const std::size_t> sizes);
+
+/// Gives the matrix its codebooks: context.shared, or a section of its own.
+void store_codebooks(std::span<const Codebook> books, const EncodeContext& context, Packed& packed);
 
 }  // namespace squish::quant

@@ -358,17 +358,18 @@ Matrix relative_metric(const linalg::SymmetricMatrix& second) {
 void refine_under(const Matrix& metric, ConstMatrixView weights, const VectorLayout& layout,
                   const AdditiveOptions& options, AdditiveCode& code, ThreadPool& pool) {
   Refinement state(metric, weights, layout, options, code, pool);
+  const bool learn = options.books.empty();
   double before = state.loss();
   for (int round = 0; round < options.rounds; ++round) {
-    state.fit_codebooks();
+    if (learn) state.fit_codebooks();
     state.fit_scales();
     state.search_codes();
     const double now = state.loss();
     if (!(now < before * (1 - options.tolerance))) break;
     before = now;
   }
-  state.fit_codebooks();
-  state.round_books();
+  if (learn) state.fit_codebooks();
+  if (learn) state.round_books();
   state.search_codes();
   state.fit_scales();
   state.round_row_scales();

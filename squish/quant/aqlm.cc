@@ -26,6 +26,8 @@
 //     their code's default is 1) is spent on each group alone, codebooks in a fixed order, where
 //     theirs is random; up to 4096 sums of entries (2^(m b)) are all tried instead, unless beam=1;
 //   - at most `rounds` alternations;
+//   - `share`: the codebooks are those of several tensors (shared_codebooks.h) and stay as they
+//   are;
 //   - of a large matrix a sample of groups is trained on, then all of it once more.
 #include <algorithm>
 #include <cstring>
@@ -37,6 +39,7 @@
 #include "squish/quant/aqlm_layout.h"
 #include "squish/quant/moments.h"
 #include "squish/quant/registry.h"
+#include "squish/quant/shared_codebooks.h"
 
 namespace squish::quant {
 namespace {
@@ -56,8 +59,8 @@ std::shared_ptr<const Prepared> prepare_metric(const InputMoments& moments, cons
   return prepared;
 }
 
-Packed encode(ConstMatrixView weights, const Spec& spec, const EncodeContext& context) {
-  const Layout layout(spec, weights.rows, weights.cols);
+AdditiveForm additive(const Spec& spec, std::size_t rows, std::size_t cols) {
+  const Layout layout(spec, rows, cols);
   AdditiveOptions options;
   options.sizes.assign(layout.books, layout.entries());
   options.iterations = static_cast<int>(spec.integer("iters"));
@@ -65,6 +68,15 @@ Packed encode(ConstMatrixView weights, const Spec& spec, const EncodeContext& co
   options.rounds = static_cast<int>(spec.integer("rounds"));
   options.tolerance = spec.real("tol");
   options.half_scales = true;
+  return {layout, options};
+}
+
+Packed encode(ConstMatrixView weights, const Spec& spec, const EncodeContext& context) {
+  const Layout layout(spec, weights.rows, weights.cols);
+  AdditiveOptions options = additive(spec, weights.rows, weights.cols).options;
+  if (context.shared != nullptr) {
+    options.books = unpack_codebooks(context.shared->bytes, layout.dim, options.sizes);
+  }
   AdditiveCode code;
   if (context.prepared == nullptr) {
     code = additive_encode(weights, layout, options, context);
@@ -96,7 +108,7 @@ Packed encode(ConstMatrixView weights, const Spec& spec, const EncodeContext& co
   packed.sections.push_back({"q", Part::indices, std::move(q)});
   packed.sections.push_back({"scale", Part::scales, std::move(scale)});
   packed.sections.push_back({"gain", Part::scales, std::move(gain)});
-  packed.sections.push_back({"codebook", Part::codebooks, pack_codebooks(code.books)});
+  store_codebooks(code.books, context, packed);
   return packed;
 }
 
@@ -108,11 +120,8 @@ void decode(const Packed& packed, MatrixView out, ThreadPool& pool) {
   const Bytes& book_bytes = packed.section("codebook", layout.books * layout.book_bytes());
   float gain = 0;
   std::memcpy(&gain, gain_bytes.data(), 4);
-  std::vector<Codebook> books;
-  for (std::size_t m = 0; m < layout.books; ++m) {
-    books.push_back(
-        unpack_codebook(book_bytes, m * layout.book_bytes(), layout.dim, layout.entries()));
-  }
+  const std::vector<Codebook> books = unpack_codebooks(
+      book_bytes, layout.dim, std::vector<std::size_t>(layout.books, layout.entries()));
 
   parallel_for(pool, layout.rows, 16, [&](std::size_t begin, std::size_t end) {
     std::vector<std::uint32_t> fields(layout.blocks() * layout.books);
@@ -165,12 +174,14 @@ Method aqlm_method() {
                real_key("tol", "0.001", 0, 1, "relative gain below which the alternation stops"),
                integer_key("iters", 20, 1, 1000, "iterations of Lloyd's algorithm in the start"),
                integer_key("rounds", 30, 0, 1000,
-                           "most alternations of beam search and least squares")},
+                           "most alternations of beam search and least squares"),
+               share_key()},
       .check = check,
       .nominal_bpw = nominal_bpw,
       .prepare = prepare_metric,
       .encode = encode,
       .memory = {.weights = 4, .hessians = 1.9},
+      .additive = additive,
       .decode = decode,
   };
 }

@@ -36,6 +36,9 @@ struct Packed {
   Spec spec;
   std::size_t rows = 0, cols = 0;
   std::vector<Section> sections;
+  /// One more, which other matrices have as well and which is stored once for all of them
+  /// (shared_codebooks.h); not counted here. Null: none.
+  std::shared_ptr<const Section> shared = nullptr;
 
   /// The section of that name; Error if it is missing or does not hold exactly `bytes` bytes.
   const Bytes& section(std::string_view name, std::size_t bytes) const;
@@ -64,6 +67,9 @@ struct EncodeContext {
   /// From prepare() with the same seed and a spec of the same prepare_keys; null: no calibration, H
   /// is the identity.
   const Prepared* prepared = nullptr;
+  /// Codebooks made for several tensors (shared_codebooks.h); null: the tensor gets its own, also
+  /// where its spec would share them.
+  std::shared_ptr<const Section> shared = nullptr;
 };
 
 struct PrepareContext {
@@ -87,6 +93,8 @@ struct WorkingMemory {
   double weights = 3, hessians = 0;
 };
 
+struct AdditiveForm;  // additive.h
+
 /// A method as the registry holds it.
 struct Method {
   std::string name;     ///< as in specs
@@ -107,6 +115,8 @@ struct Method {
   Packed (*encode)(ConstMatrixView weights, const Spec& spec,
                    const EncodeContext& context) = nullptr;
   WorkingMemory memory = {};
+  /// Of methods with the key `share`: how a matrix is cut and its codebooks are learned.
+  AdditiveForm (*additive)(const Spec& spec, std::size_t rows, std::size_t cols) = nullptr;
   /// Writes the rows x cols reconstruction. Throws Error if the sections do not fit the spec.
   void (*decode)(const Packed& packed, MatrixView out, ThreadPool& pool) = nullptr;
 };

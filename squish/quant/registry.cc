@@ -31,15 +31,18 @@ const Method& find_method(std::string_view name) {
 }
 
 const Bytes& Packed::section(std::string_view name, std::size_t bytes) const {
+  const Section* found = shared != nullptr && shared->name == name ? shared.get() : nullptr;
   for (const Section& section : sections) {
-    if (section.name != name) continue;
-    if (section.bytes.size() != bytes) {
-      fail("{} matrix of {} x {}: section '{}' holds {} bytes, expected {}", spec.full(), rows,
-           cols, name, section.bytes.size(), bytes);
-    }
-    return section.bytes;
+    if (section.name == name) found = &section;
   }
-  fail("{} matrix of {} x {}: section '{}' is missing", spec.full(), rows, cols, name);
+  if (found == nullptr) {
+    fail("{} matrix of {} x {}: section '{}' is missing", spec.full(), rows, cols, name);
+  }
+  if (found->bytes.size() != bytes) {
+    fail("{} matrix of {} x {}: section '{}' holds {} bytes, expected {}", spec.full(), rows, cols,
+         name, found->bytes.size(), bytes);
+  }
+  return found->bytes;
 }
 
 Bits Packed::bits() const {

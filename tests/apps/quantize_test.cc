@@ -171,6 +171,74 @@ TEST_F(Quantize, TheBytesDependNeitherOnThreadsNorOnTheRun) {
   EXPECT_EQ(checkpoint_bytes(out()), one);
 }
 
+TEST_F(Quantize, SharedCodebooksAreStoredAndCountedOnce) {
+  const auto quantize_by = [&](const std::string& spec, const std::string& threads) {
+    std::filesystem::remove_all(out());
+    const Outcome outcome =
+        squish({"quantize", model(), "-o", "out", "--spec", spec, "--threads", threads});
+    ASSERT_EQ(outcome.code, 0) << outcome.err;
+  };
+  const auto stored = [&] {
+    std::map<std::string, json> shared;
+    const json manifest = json::parse(read_file(out() / "squish.json"));
+    for (const auto& [name, entry] : manifest["files"].begin()->items()) {
+      if (entry["type"] == "shared") shared[name] = entry["sections"][0];
+    }
+    return shared;
+  };
+  // Entries of 4 numbers of 16 bits; 14 matrices of 7 roles.
+  for (const auto& [spec, groups, bits] : {std::tuple{"vptq:v=4,k=32,r=2,share=role", 7, 34 * 64},
+                                           {"vptq:v=4,k=32,r=2,share=model", 1, 34 * 64},
+                                           {"aqlm:m=2,b=5,g=4,share=model", 1, 64 * 64}}) {
+    SCOPED_TRACE(spec);
+    quantize_by(spec, "1");
+    const auto one = checkpoint_bytes(out());
+    quantize_by(spec, "2");
+    EXPECT_EQ(checkpoint_bytes(out()), one);
+    const auto shared = stored();
+    EXPECT_EQ(shared.size(), static_cast<std::size_t>(groups));
+    for (const auto& [name, section] : shared) {
+      EXPECT_EQ(section["part"], "codebooks");
+      EXPECT_EQ(section["bytes"], bits / 8);
+    }
+
+    const json about = json::parse(squish({"inspect", "out", "--json"}).out);
+    double linear = 0, all = groups * bits, weights = 0;
+    for (const json& tensor : about["tensors"]) {
+      const double count = tensor["shape"][0].get<double>() *
+                           (tensor["shape"].size() > 1 ? tensor["shape"][1].get<double>() : 1);
+      all += tensor["bits"].get<double>() * count;
+      if (tensor["type"] != "squish") continue;
+      linear += tensor["bits"].get<double>() * count;
+      weights += count;
+    }
+    const json manifest = json::parse(read_file(out() / "squish.json"));
+    EXPECT_NEAR(manifest["bits"]["quantised"], (linear + groups * bits) / weights, 1e-6);
+    EXPECT_NEAR(about["bits_per_parameter"], all / about["parameters"].get<double>(), 1e-6);
+    EXPECT_EQ(squish({"verify", "out"}).code, 0);
+    const Outcome eval = squish({"eval", "out", "--reference", model(), "--ppl-data", text(),
+                                 "--ppl-tokens", "200", "--output", "r.json"});
+    ASSERT_EQ(eval.code, 0) << eval.err;
+    EXPECT_NEAR(result()["rows"][0]["bpw_linear"], manifest["bits"]["quantised"], 1e-9);
+
+    // What was begun goes on with the codebooks that are there.
+    std::filesystem::remove(out() / "squish.json");
+    std::filesystem::remove(out() / "model-00004-of-00015.safetensors");
+    std::ofstream(out() / "squish.job.json")
+        << json{{"format", "squish"}, {"format_version", 1}, {"job", manifest["job"]}};
+    EXPECT_EQ(squish({"quantize", model(), "-o", "out", "--spec", spec, "--resume"}).code, 0);
+    EXPECT_EQ(checkpoint_bytes(out()), one);
+  }
+}
+
+TEST_F(Quantize, SharedCodebooksAreNoCandidates) {
+  expect_failure(
+      {"quantize", model(), "-o", "new", "--spec", "vptq:share=role;int4", "--target-bpw", "3"}, 2,
+      "shares codebooks");
+  expect_failure({"quantize", model(), "-o", "new", "--spec", "vptq:share=role,groups=2"}, 2,
+                 "neither groups nor outliers");
+}
+
 TEST_F(Quantize, WhatIsMissingOrDamagedIsWrittenAgain) {
   quantize();
   const auto whole = checkpoint_bytes(out());
@@ -495,6 +563,9 @@ TEST_F(Quantize, AReaderWrittenFromTheFormatAloneDecodesTheSame) {
                                  "int8:sym=0",
                                  "vptq:v=5,k=8,r=4",
                                  "vptq:v=8,k=16,r=1",
+                                 "vptq:v=3,k=8,r=4,groups=3,outliers=9,ov=2,ok=8",
+                                 "vptq:v=4,k=32,r=2,share=role",
+                                 "aqlm:m=2,b=4,g=4,share=model",
                                  "aqlm:m=3,b=3,g=5",
                                  "quip:bits=2",
                                  "quip:bits=3",

@@ -226,7 +226,10 @@ constexpr Case kCases[] = {{"trellis:code=fast", 96, 192},
                            {"vptq:v=6,k=4096,r=1,iters=1,refine=0", 100, 130},
                            {"vptq:v=5,k=16,r=8", 33, 100},
                            {"vptq:v=16,k=32,r=4", 75, 5},
-                           {"vptq:v=8,k=2048,r=2048,iters=1,refine=0", 33, 600}};
+                           {"vptq:v=8,k=2048,r=2048,iters=1,refine=0", 33, 600},
+                           {"vptq:v=6,k=32,r=4,groups=3", 44, 101},
+                           {"vptq:v=12,k=64,r=16,groups=2,outliers=4,ov=4,ok=32", 61, 130},
+                           {"vptq:v=8,k=16,r=1,outliers=50,ov=3,ok=8", 7, 5}};
 
 INSTANTIATE_TEST_SUITE_P(Methods, Kernels, testing::ValuesIn(kCases),
                          [](const auto& one) { return "Case" + std::to_string(one.index); });

@@ -130,7 +130,8 @@ TEST(AdditiveEncode, StoresWhatF16Holds) {
   }
   const Bytes bytes = pack_codebooks(code.books);
   ASSERT_EQ(bytes.size(), 2u * 8 * 4 * 2);
-  EXPECT_EQ(unpack_codebook(bytes, 2 * 8 * 4, 4, 8).values, code.books[1].values);
+  EXPECT_EQ(unpack_codebooks(bytes, 4, std::vector<std::size_t>{8, 8})[1].values,
+            code.books[1].values);
 }
 
 }  // namespace

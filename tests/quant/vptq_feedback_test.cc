@@ -13,7 +13,9 @@ TEST(VptqWithFeedback, LosesMuchLessThanWithoutIt) {
   } cases[] = {{"vptq:v=8,k=256,r=16", 256, 128, 0.6},
                {"vptq:v=8,k=256,r=16,order=none", 256, 128, 0.6},
                {"vptq:v=6,k=64,r=1", 130, 96, 0.6},
-               {"vptq:v=8,k=16,r=4,refine=0", 128, 100, 0.7}};
+               {"vptq:v=8,k=16,r=4,refine=0", 128, 100, 0.7},
+               {"vptq:v=8,k=64,r=4,groups=3", 250, 100, 0.6},
+               {"vptq:v=6,k=64,r=1,groups=2,outliers=4,ov=4,ok=64", 130, 100, 0.6}};
   for (const auto& [spec, rows, cols, share] : cases) {
     const Matrix w = gaussian(rows, cols, 5);
     const InputMoments moments = correlated(cols);
@@ -52,10 +54,22 @@ TEST(VptqWithFeedback, IsAsGoodAsWithoutWhereInputsAreAlike) {
               0.15);
 }
 
+// The columns whose inputs are strongest cost most: a few bits more for them are well spent.
+TEST(VptqWithFeedback, OutlierColumnsHelp) {
+  const Matrix w = gaussian(256, 100, 3);
+  const InputMoments moments = correlated(100);
+  const double without = loss(w, encode(w, "vptq:v=8,k=64,r=1", moments), moments);
+  const double with =
+      loss(w, encode(w, "vptq:v=8,k=64,r=1,outliers=4,ov=2,ok=64", moments), moments);
+  std::printf("%.4f -> %.4f\n", without, with);
+  EXPECT_LT(with, 0.9 * without);
+}
+
 TEST(VptqWithFeedback, DoesNotDependOnThreads) {
   const Matrix w = gaussian(200, 70, 7);
   const InputMoments moments = correlated(70);
-  for (const char* spec : {"vptq:v=8,k=32,r=8,refine=2", "vptq:v=8,k=32,r=8,refine=1,order=none"}) {
+  for (const char* spec : {"vptq:v=8,k=32,r=8,refine=2", "vptq:v=8,k=32,r=8,refine=1,order=none",
+                           "vptq:v=6,k=32,r=8,refine=2,groups=3,outliers=5,ov=4,ok=16"}) {
     expect_same_on_any_threads(w, spec, moments);
   }
 }
