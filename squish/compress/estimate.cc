@@ -81,6 +81,7 @@ Estimate estimate(const io::ModelFiles& files, const Plan& plan, bool calibrated
                   ThreadPool& pool) {
   std::map<std::tuple<std::string, std::size_t, bool>, Trial> trials;  // spec, width, with moments
   std::set<std::pair<std::string, std::string>> prepared;              // input, spec
+  std::set<std::string> learned;                                       // shared codebooks
   Estimate result;
   double bytes = 0, memory = 0;
   std::vector<double> together;  // what each of the tensors takes that share an input
@@ -100,7 +101,11 @@ Estimate estimate(const io::ModelFiles& files, const Plan& plan, bool calibrated
     bytes += tensor.nominal_bpw * weights / 8;
     auto [at, is_new] = trials.try_emplace({spec, tensor.cols, with_moments});
     if (is_new) at->second = try_on(tensor.spec, tensor.cols, with_moments, pool);
-    result.seconds += at->second.fixed_s + at->second.s_per_row * static_cast<double>(tensor.rows);
+    result.seconds += at->second.s_per_row * static_cast<double>(tensor.rows);
+    // Codebooks that are shared are learned once.
+    if (tensor.shared.empty() || learned.insert(tensor.shared).second) {
+      result.seconds += at->second.fixed_s;
+    }
     if (with_moments && prepared.emplace(io::input_name(tensor.name), spec).second) {
       result.seconds += at->second.prepare_s;
     }

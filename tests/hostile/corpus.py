@@ -128,13 +128,13 @@ def sharded(index, **files):
     return made
 
 
-def checkpoint(change):
+def checkpoint(change, spec="int4:g=16"):
     """A checkpoint that squish wrote, then `change(path)`."""
     def made(path, squish):
         source = path.parent / "fine"
         if not source.exists():
             model(source)
-        subprocess.run([squish, "quantize", source, "-o", path, "--spec", "int4:g=16"], check=True, capture_output=True)
+        subprocess.run([squish, "quantize", source, "-o", path, "--spec", spec], check=True, capture_output=True)
         change(path)
     return made
 
@@ -145,6 +145,18 @@ def edit(name, change):
         value = json.loads((path / name).read_text())
         put(path / name, change(value) or value)
     return changed
+
+
+def rename_shared(path):
+    """What a tensor shares gets a name that is nowhere."""
+    old, new = b"squish.shared.0", b"squish.shared.7"
+    put(path / FIRST, (path / FIRST).read_bytes().replace(old, new))
+    edit("squish.json", lambda m: [entry.update(shared=new.decode()) for entry in m["files"][FIRST].values()] and None)(path)
+
+
+def flip_first_data(path):
+    name = FIRST.replace("00002", "00001")
+    flip(name, 8 + struct.unpack("<Q", (path / name).read_bytes()[:8])[0])(path)
 
 
 def flip(name, at):
@@ -297,6 +309,8 @@ CASES = [
     ("bit-of-data-run", EVAL, checkpoint(flip(FIRST, -20))),
     ("spec-unknown", INSPECT, checkpoint(lambda path: put(path / FIRST, (path / FIRST).read_bytes().replace(
         b"int4:", b"int9:")))),
+    ("shared-missing", INSPECT, checkpoint(rename_shared, "vptq:v=4,k=8,share=model")),
+    ("shared-bit", INSPECT, checkpoint(flip_first_data, "vptq:v=4,k=8,share=model")),
     ("job-tensors-a-number", INSPECT, checkpoint(edit("squish.json", lambda m: m["job"].update(tensors=3)))),
     # Other files that squish reads.
     ("results-of-nothing.json", ("report", "{}", "-o", "{}.html"), plain("{}")),
