@@ -4,6 +4,7 @@
 #include <string>
 
 #include "squish/base/isa.h"
+#include "squish/base/team.h"
 #include "squish/compress/calibration_job.h"
 #include "squish/evaluate/text.h"
 #include "squish/report/json.h"
@@ -14,12 +15,12 @@
 namespace squish::apps {
 
 void add_bench(CLI::App& app);
-void add_eval(CLI::App& app);
+void add_eval(CLI::App& app, Team& team);
 void add_calibrate(CLI::App& app);
 void add_run(CLI::App& app);
 void add_inspect(CLI::App& app);
 void add_methods(CLI::App& app);
-void add_quantize(CLI::App& app);
+void add_quantize(CLI::App& app, Team& team);
 void add_verify(CLI::App& app);
 void add_dequantize(CLI::App& app);
 void add_report(CLI::App& app);
@@ -43,6 +44,8 @@ struct Machine {
   void add_flags(CLI::App& command);
   /// To be called before anything computes.
   void choose_isa() const;
+  /// For a ThreadPool: what was asked for, or this rank's share.
+  int threads_of(const Team& team) const { return threads != 0 ? threads : team.threads(); }
 };
 
 /// Bits of the matrices outside the blocks, 0: as in the source.

@@ -83,16 +83,17 @@ evaluate::Row<evaluate::ModelResult> make_row(const io::ModelFiles& files) {
 /// found on the way.
 void measure_quality(const Subjects& subjects, const Options& options,
                      const evaluate::Passage& passage, evaluate::ScoresFile* file,
-                     evaluate::ModelBench& bench, ThreadPool& pool) {
+                     evaluate::ModelBench& bench, Team& team, ThreadPool& pool) {
   const auto load = [&](const io::ModelFiles& files, std::size_t few) {
     return model::load_transformer(files, model::load_shared(files, pool), pool, few);
   };
   const std::size_t count = subjects.models.size();
   const std::size_t passes = subjects.all().size();
   std::vector<evaluate::Scores> scores(passes);
-  if (file != nullptr && options.saving.resume) scores = file->read(passes, passage);
+  if (file != nullptr && options.saving.resume && team.leads())
+    scores = file->read(passes, passage);
   Progress progress("perplexity " + passage.label,
-                    static_cast<double>(passage.windows.size() * passes));
+                    static_cast<double>(passage.windows.size() * passes), !team.leads());
   for (const evaluate::Scores& own : scores) {
     progress.advance(static_cast<double>(own.nll.size() / passage.scored_per_window()));
   }
@@ -103,11 +104,12 @@ void measure_quality(const Subjects& subjects, const Options& options,
   if (!subjects.reference) {
     for (std::size_t i = 0; i < count; ++i) {
       const model::Transformer own = load(subjects.models[i], options.few());
-      evaluate::score(own, {}, passage, pool, done, {scores[i]}, [&](const auto& one) {
+      const auto keep_one = [&](const auto& one) {
         scores[i] = one[0];
         keep(scores);
-      });
-      bench.rows[i].result->quality = evaluate::summarise(scores[i], nullptr);
+      };
+      evaluate::score(own, {}, passage, pool, done, {scores[i]}, keep_one, &team);
+      if (team.leads()) bench.rows[i].result->quality = evaluate::summarise(scores[i], nullptr);
     }
     return;
   }
@@ -116,14 +118,16 @@ void measure_quality(const Subjects& subjects, const Options& options,
   for (const io::ModelFiles& files : subjects.models) own.push_back(load(files, options.few()));
   std::vector<const model::Transformer*> candidates;
   for (const model::Transformer& model : own) candidates.push_back(&model);
-  scores = evaluate::score(reference, candidates, passage, pool, done, std::move(scores), keep);
+  scores =
+      evaluate::score(reference, candidates, passage, pool, done, std::move(scores), keep, &team);
+  if (!team.leads()) return;
   for (std::size_t i = 0; i < count; ++i) {
     bench.rows[i].result->quality = evaluate::summarise(scores[i + 1], &scores[0]);
   }
   bench.noise = evaluate::noise_floor(reference, passage, pool);
 }
 
-void run(const Options& options) {
+void run(const Options& options, Team& team) {
   options.machine.choose_isa();
   if (options.saving.resume && options.output.empty())
     fail_usage("--resume: expected --output as well");
@@ -132,15 +136,16 @@ void run(const Options& options) {
   const evaluate::Text text = evaluate::load_text(options.text.data);
   const evaluate::Passage passage = evaluate::cut_passage(
       text, model::Tokenizer(subjects.models[0].tokenizer), subjects.max_context, passage_options);
-  if (!options.output.empty()) {
+  if (!options.output.empty() && team.leads()) {
     for (const std::string& model : options.models) {
       check_output(options.output, {model, options.reference, text.path.string()});
     }
   }
 
-  ThreadPool pool(options.machine.threads);
+  ThreadPool pool(options.machine.threads_of(team));
   evaluate::Host host = evaluate::describe_host(pool);
-  host.read_bandwidth_gbs = evaluate::read_bandwidth(pool);
+  if (team.leads()) host.read_bandwidth_gbs = evaluate::read_bandwidth(pool);
+  team.broadcast("");  // others wait, so that it is not theirs as well
   evaluate::ModelBench bench;
   for (const io::ModelFiles& files : subjects.models) bench.rows.push_back(make_row(files));
   std::optional<evaluate::ScoresFile> scores;
@@ -152,7 +157,8 @@ void run(const Options& options) {
     scores.emplace(options.output + ".unfinished", pass, options.saving.save_every);
     notice_interrupts();
   }
-  measure_quality(subjects, options, passage, scores ? &*scores : nullptr, bench, pool);
+  measure_quality(subjects, options, passage, scores ? &*scores : nullptr, bench, team, pool);
+  if (!team.leads()) return;
   Progress speed("generate", static_cast<double>(subjects.models.size()));
   for (std::size_t i = 0; i < subjects.models.size(); ++i) {
     const io::ModelFiles& files = subjects.models[i];
@@ -183,6 +189,7 @@ void run(const Options& options) {
                          {"fused", options.fused},
                          {"output", options.output},
                          {"threads", pool.size()},
+                         {"ranks", team.size()},
                          {"isa", options.machine.isa}}},
                        {"models", report::Json::array()}};
   for (const io::ModelFiles& files : subjects.models) {
@@ -200,7 +207,7 @@ void run(const Options& options) {
 
 }  // namespace
 
-void add_eval(CLI::App& app) {
+void add_eval(CLI::App& app, Team& team) {
   CLI::App* const command = app.add_subcommand(
       "eval", "Perplexity and speed of models; with a reference, how far they are from that");
   const auto options = std::make_shared<Options>();
@@ -228,7 +235,7 @@ void add_eval(CLI::App& app) {
       "  squish eval model.gguf --ppl-protocol llama.cpp --ppl-tokens 32768\n"
       "Two checkpoints against their source, in one pass over the text:\n"
       "  squish eval model-q2 model-q3 --reference model.gguf --ppl-tokens 0");
-  command->callback([options] { run(*options); });
+  command->callback([options, &team] { run(*options, team); });
 }
 
 }  // namespace squish::apps

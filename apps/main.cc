@@ -10,6 +10,7 @@
 #include <new>
 
 #include "apps/commands.h"
+#include "apps/mpi_team.h"
 #include "squish/base/error.h"
 #include "squish/base/interrupt.h"
 #include "squish/base/text.h"
@@ -56,7 +57,15 @@ void choose_blas_kernel(char** argv) {
   ::execv(self.c_str(), argv);  // should that fail, products are slow, no more
 }
 
-int run(int argc, char** argv) {
+/// Commands whose work can be shared out.
+void check_can_share(const std::string& command, const Team& team) {
+  for (const char* name : {"quantize", "eval"}) {
+    if (command == name) return;
+  }
+  fail_usage("'squish {}' runs as one process, found {} ranks", command, team.size());
+}
+
+int run(int argc, char** argv, Team& team) {
   CLI::App app(
       "Extreme compression of language model weights: INT4, VPTQ, AQLM, QuIP# and trellis codes in "
       "one program, compared by one yardstick.",
@@ -72,30 +81,45 @@ int run(int argc, char** argv) {
       "Each subcommand has its own --help. Exit codes: 0 success, 1 failure, 2 wrong usage,\n"
       "130 or 143: stopped by SIGINT or SIGTERM, what there is saved.");
   add_bench(app);
-  add_eval(app);
+  add_eval(app, team);
   add_calibrate(app);
   add_run(app);
   add_inspect(app);
   add_methods(app);
-  add_quantize(app);
+  add_quantize(app, team);
   add_verify(app);
   add_dequantize(app);
   add_report(app);
   add_completion(app);
 
+  const auto failed = [&](int code, const std::string& sentence) {
+    if (team.leads()) complain(code, sentence);
+    team.give_up(code, sentence);
+    return code;
+  };
   try {
+    if (team.size() > 1) check_can_share(argc > 1 ? argv[1] : "", team);
     app.parse(argc, argv);
     if (app.get_subcommands().empty()) fail_usage("a subcommand is expected; see squish --help");
     return finish(0);
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return finish(app.exit(error));  // --help, --version
-    return complain(kUsage, error.what());
+    return failed(kUsage, error.what());
   } catch (const Interrupted& error) {
-    return complain(128 + error.signal(), error.what());
+    return failed(128 + error.signal(), error.what());
   } catch (const UsageError& error) {
-    return complain(kUsage, error.what());
+    return failed(kUsage, error.what());
   } catch (const std::bad_alloc&) {
-    return complain(kFailed, "out of memory");
+    return failed(kFailed, "out of memory");
+  } catch (const std::exception& error) {
+    return failed(kFailed, error.what());
+  }
+}
+
+/// Alone, unless it was started among others.
+int run(int argc, char** argv) {
+  try {
+    return run(argc, argv, *join_team());
   } catch (const std::exception& error) {
     return complain(kFailed, error.what());
   }

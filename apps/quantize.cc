@@ -150,8 +150,12 @@ void print_plan(const io::ModelFiles& files, const compress::Plan& plan,
              sequential ? ", the model's runs over the text apart" : "");
 }
 
-void run(Options options) {
+void run(Options options, Team& team) {
   options.machine.choose_isa();
+  if (options.sequential && team.size() > 1) {
+    fail_usage("--sequential: its layers come one after the other, for one process, found {} ranks",
+               team.size());
+  }
   const bool has_target = options.target_bpw > 0 || !options.target_size.empty();
   if (!has_target && !options.job.candidates.empty()) {
     fail_usage("--candidates {}: for a job with a target", options.job.candidates.string());
@@ -184,7 +188,7 @@ void run(Options options) {
   const compress::Plan plan = compress::make_plan(
       files, target ? target->candidates.front() : quant::Spec::parse(options.spec), rules);
   if (plan.compressed.empty()) fail("{}: there is nothing to compress", options.model);
-  ThreadPool pool(options.machine.threads);
+  ThreadPool pool(options.machine.threads_of(team));
   if (options.sequential) {
     evaluate::Text text = evaluate::load_calibration_text(options.text);
     options.job.sequential = cut_calibration_text(files, {.tokens = options.tokens}, text).windows;
@@ -204,6 +208,7 @@ void run(Options options) {
          1e-6 * static_cast<double>(expected.memory_bytes));
   }
   if (options.dry_run) {
+    if (!team.leads()) return;
     if (target) {
       print_target(files, plan, *target);
     } else {
@@ -211,12 +216,13 @@ void run(Options options) {
     }
     return;
   }
-  if (!unknown.empty()) {
+  if (!unknown.empty() && team.leads()) {
     fmt::print(stderr, "{}; its matrices are compressed, left alone are: {}\n", unknown,
                fmt::join(plan.kept, ", "));
   }
   if (options.job.out.empty()) fail_usage("--output: a directory to write is expected");
-  check_destination(options.job);
+  if (team.leads()) check_destination(options.job);
+  options.job.team = &team;
   notice_interrupts();
   std::optional<io::Calibration> calibration;
   if (!options.calibration.empty()) {
@@ -225,8 +231,11 @@ void run(Options options) {
     compress::CalibrationJob job;
     job.out = options.job.out.string() + ".calib";
     job.resume = true;
-    calibration =
-        run_calibration(files, {.text = options.text, .tokens = options.tokens}, job, pool);
+    if (team.leads()) {
+      run_calibration(files, {.text = options.text, .tokens = options.tokens}, job, pool);
+    }
+    team.broadcast("");
+    calibration = io::read_calibration(job.out);
   }
   if (calibration) options.job.calibration = &*calibration;
   compress::run_job(files, plan, describe_job(files, plan, options.job, pool), options.job, pool);
@@ -234,7 +243,7 @@ void run(Options options) {
 
 }  // namespace
 
-void add_quantize(CLI::App& app) {
+void add_quantize(CLI::App& app, Team& team) {
   CLI::App* const command =
       app.add_subcommand("quantize", "Compress a model into a checkpoint directory");
   const auto options = std::make_shared<Options>();
@@ -315,7 +324,7 @@ void add_quantize(CLI::App& app) {
       "  squish quantize model.gguf -o model-q3 --spec quip:bits=3 --text some.txt\n"
       "  squish quantize model.gguf -o model-q25 --target-bpw 2.5 --calib model.calib\n"
       "  squish quantize model.gguf -o model-q4 --spec int4 --tensor '*.down_proj.weight=int8'");
-  command->callback([options] { run(*options); });
+  command->callback([options, &team] { run(*options, team); });
 }
 
 }  // namespace squish::apps

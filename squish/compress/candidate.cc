@@ -9,6 +9,7 @@
 
 #include "squish/base/error.h"
 #include "squish/base/file.h"
+#include "squish/compress/log.h"
 #include "squish/io/checkpoint.h"
 
 namespace squish::compress {

@@ -21,6 +21,7 @@
 #include "squish/base/progress.h"
 #include "squish/base/version.h"
 #include "squish/compress/calibration.h"
+#include "squish/compress/log.h"
 #include "squish/compress/prepared_inputs.h"
 #include "squish/compress/sequential.h"
 #include "squish/compress/shared.h"
@@ -45,31 +46,6 @@ FileLock lock_directory(const fs::path& directory, bool wait = false) {
   }
   return lock;
 }
-
-/// Adds one line to the log, which a killed run may have left with half a line.
-class Log {
- public:
-  explicit Log(const fs::path& path)
-      : path_(path), fd_(::open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0644)) {
-    if (fd_ < 0) fail("{}: cannot be written: {}", path.string(), std::strerror(errno));
-    char last = '\n';
-    const off_t size = ::lseek(fd_, 0, SEEK_END);
-    if (size > 0 && ::pread(fd_, &last, 1, size - 1) == 1 && last != '\n') write("\n");
-  }
-  ~Log() { ::close(fd_); }
-  Log(const Log&) = delete;
-  Log& operator=(const Log&) = delete;
-
-  void write(const std::string& line) {
-    if (::write(fd_, line.data(), line.size()) != static_cast<ssize_t>(line.size())) {
-      fail("{}: cannot be written: {}", path_.string(), std::strerror(errno));
-    }
-  }
-
- private:
-  fs::path path_;
-  int fd_;
-};
 
 /// Shares out the time that passes among those at work, so that the sum of what each was given is
 /// no more than that.
@@ -126,26 +102,25 @@ class Job {
         plan_(plan),
         options_(options),
         pool_(pool),
+        team_(options.team != nullptr ? *options.team : alone_),
         inputs_(std::in_place, options.calibration, options.seed, pool) {}
 
   void run(io::CheckpointJob job) {
     const fs::path& out = options_.out;
-    check_destination(options_);
     reset_peak_rss();  // the log's is this job's
-    const bool whole = fs::exists(out / io::kManifestFile);
-    std::error_code error;
-    fs::create_directories(out, error);
-    if (error) fail("{}: cannot be made: {}", out.string(), error.message());
-    const FileLock lock = lock_directory(out);
-    for (const char* name : {io::kManifestFile, io::kJobFile}) {
-      if (fs::exists(out / name)) check_same(job, out / name);
-    }
+    std::optional<FileLock> lock;
+    bool whole = false;
+    if (team_.leads()) whole = open(job, lock);
+    whole = !team_.broadcast(whole ? "whole" : "").empty();
     if (!whole) {
-      remove_partial_files(out);
-      io::write_job(job, out);
+      if (!team_.leads()) check_same(job, out / io::kJobFile);
       if (options_.target != nullptr) decide_specs(job);
       if (!options_.sequential.empty()) start_sequential();
       write_files();
+    }
+    if (!team_.leads()) return;
+    if (!whole) {
+      join_logs(out);
       io::write_manifest(job, file_count(), out);
     }
     // A whole checkpoint may lie where nothing can be removed, and need not.
@@ -155,6 +130,25 @@ class Job {
   }
 
  private:
+  /// Begins the job on `out`, or finds that it can go on; true: there is nothing left to do.
+  bool open(const io::CheckpointJob& job, std::optional<FileLock>& lock) {
+    const fs::path& out = options_.out;
+    check_destination(options_);
+    const bool whole = fs::exists(out / io::kManifestFile);
+    std::error_code error;
+    fs::create_directories(out, error);
+    if (error) fail("{}: cannot be made: {}", out.string(), error.message());
+    lock.emplace(lock_directory(out));
+    for (const char* name : {io::kManifestFile, io::kJobFile}) {
+      if (fs::exists(out / name)) check_same(job, out / name);
+    }
+    if (!whole) {
+      remove_partial_files(out);
+      io::write_job(job, out);
+    }
+    return whole;
+  }
+
   std::size_t file_count() const { return plan_.compressed.size() + 1; }
   fs::path file(std::size_t index) const {
     return options_.out / io::checkpoint_file_name(index, file_count());
@@ -240,41 +234,55 @@ class Job {
     return wanted;
   }
 
-  void write_files() {
+  /// What every checkpoint needs besides the compressed tensors.
+  void write_first_file() const {
     io::write_checkpoint_config(files_, options_.out);
-    if (const auto first = read_done(file(0), plan_.kept)) {
-      shared_ = first->shared;
-    } else {
-      shared_ =
-          learn_shared(files_, plan_, options_.calibration, options_.seed, options_.quiet, pool_);
-      std::vector<io::Tensor> kept;
-      for (const std::string& name : plan_.kept) kept.push_back(files_.table.at(name));
-      io::write_checkpoint_file(file(0), kept, shared_);
-    }
+    if (read_done(file(0), plan_.kept)) return;
+    const io::SharedSections shared =
+        learn_shared(files_, plan_, options_.calibration, options_.seed, options_.quiet, pool_);
+    std::vector<io::Tensor> kept;
+    for (const std::string& name : plan_.kept) kept.push_back(files_.table.at(name));
+    io::write_checkpoint_file(file(0), kept, shared);
+  }
+
+  void write_files() {
+    if (team_.leads()) write_first_file();
+    team_.broadcast("");
+    const auto first = read_done(file(0), plan_.kept);
+    if (!first) fail("{}: is missing or damaged", file(0).string());
+    shared_ = first->shared;
     std::size_t weights = 0;
     for (const PlannedTensor& tensor : plan_.compressed) weights += tensor.rows * tensor.cols;
-    Log log(options_.out / kLogFile);
-    Progress progress(options_.label, static_cast<double>(weights), options_.quiet);
+    Log log(options_.out, team_.rank());
+    Progress progress(options_.label, static_cast<double>(weights),
+                      options_.quiet || !team_.leads());
     const auto advance = [&](const PlannedTensor& tensor, bool is_done) {
       progress.advance(is_done ? static_cast<double>(tensor.rows * tensor.cols) : 0, tensor.name);
     };
     const std::vector<PlannedTensor>& tensors = plan_.compressed;
-    for (std::size_t begin = 0, end = 0; begin < tensors.size(); begin = end) {
+    const std::vector<TensorRun> runs = runs_of_one_input(tensors);
+    const auto work = [&](std::size_t run) {
       std::vector<Wanted> wanted;
-      for (; end < tensors.size(); ++end) {
-        if (end > begin && !share_input(tensors[begin], tensors[end])) break;
-        const fs::path path = file(end + 1);
+      for (std::size_t t = runs[run].begin; t < runs[run].end; ++t) {
+        const fs::path path = file(t + 1);
         const bool is_there =
-            read_done(path, tensors[end]) ||
-            (end < candidates_.size() && take_candidate(candidates_[end], tensors[end], path));
+            read_done(path, tensors[t]) ||
+            (t < candidates_.size() && take_candidate(candidates_[t], tensors[t], path));
         if (is_there) {
-          advance(tensors[end], true);
+          advance(tensors[t], true);
         } else {
-          wanted.push_back({tensors[end], path});
+          wanted.push_back({tensors[t], path});
         }
       }
       write_tensors(wanted, log, advance);
-    }
+      return std::string();
+    };
+    const auto collect = [&](std::size_t run, int rank, const std::string& /*nothing*/) {
+      for (std::size_t t = runs[run].begin; t < runs[run].end && rank != 0; ++t) {
+        advance(tensors[t], true);  // of those that this process did it has been said
+      }
+    };
+    team_.share(runs.size(), work, collect);
   }
 
   /// False if it is not there, or damaged.
@@ -307,19 +315,20 @@ class Job {
   }
 
   void decide_specs(io::CheckpointJob& job) {
-    Log log(options_.out / kLogFile);
-    if (!options_.candidates.empty()) {
+    Log log(options_.out, team_.rank());
+    if (!options_.candidates.empty() && team_.leads()) {
       const FileLock lock = lock_directory(options_.candidates, true);
       remove_partial_files(options_.candidates);
     }
     const auto store = [&](const std::vector<Wanted>& wanted, const Advance& advance) {
       // Two jobs that share candidates share the work.
       std::optional<FileLock> lock;
-      if (!options_.candidates.empty()) lock.emplace(lock_directory(options_.candidates, true));
+      if (!options_.candidates.empty() && team_.size() == 1)
+        lock.emplace(lock_directory(options_.candidates, true));
       return write_tensors(wanted, log, advance);
     };
     Decision decision = decide(files_, plan_, *options_.target, options_.out,
-                               candidate_folders(job), store, options_.quiet, pool_);
+                               candidate_folders(job), store, options_.quiet, team_, pool_);
     plan_ = std::move(decision.plan);
     candidates_ = std::move(decision.files);
     for (std::size_t i = 0; i < plan_.compressed.size(); ++i) {
@@ -434,6 +443,8 @@ class Job {
   std::vector<fs::path> candidates_;  // of plan_.compressed, where specs were chosen
   const JobOptions& options_;
   ThreadPool& pool_;
+  Team alone_;
+  Team& team_;
   std::optional<SequentialInputs> sequential_;
   SequentialInput map_;  // of the input that was asked for last, its moments elsewhere
   std::optional<PreparedInputs> inputs_;

@@ -2,6 +2,7 @@
 #include <cstdint>
 #include <filesystem>
 
+#include "squish/base/team.h"
 #include "squish/base/threads.h"
 #include "squish/compress/plan.h"
 #include "squish/compress/target.h"
@@ -10,9 +11,6 @@
 
 /// The job behind `squish quantize`: a model into a checkpoint, a file for each tensor, resumable.
 namespace squish::compress {
-
-/// Beside the tensors: one line of JSON for each, with what it took.
-inline constexpr const char* kLogFile = "squish.log.jsonl";
 
 struct JobOptions {
   std::filesystem::path out;
@@ -28,6 +26,8 @@ struct JobOptions {
   std::vector<std::vector<model::TokenId>> sequential;
   /// Null: every tensor by the plan's spec; otherwise decide() replaces those that no rule chose.
   const Target* target = nullptr;
+  /// That share out the tensors; null: this process alone.
+  Team* team = nullptr;
   /// Where a target's candidates are kept for other targets; empty: in `out`, until it is whole.
   std::filesystem::path candidates;
 };

@@ -1,7 +1,13 @@
 #include "squish/compress/log.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <cmath>
+#include <cstring>
+#include <set>
 #include <string_view>
 
 #include "squish/base/error.h"
@@ -20,6 +26,10 @@ using io::text_of;
 using nlohmann::json;
 
 constexpr std::size_t kMaxFile = std::size_t{256} << 20;
+
+fs::path log_path(const fs::path& checkpoint, int rank) {
+  return checkpoint / (rank == 0 ? kLogFile : fmt::format("squish.log.{}.jsonl", rank));
+}
 
 /// Null for what a job that was killed left half written; what went on wrote it again.
 json parse_line(std::string_view text, const fs::path& path) {
@@ -73,6 +83,37 @@ std::map<std::string, json> lines_of(const io::CheckpointJob& job, const fs::pat
 }
 
 }  // namespace
+
+Log::Log(const fs::path& checkpoint, int rank)
+    : path_(log_path(checkpoint, rank)),
+      fd_(::open(path_.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0644)) {
+  if (fd_ < 0) fail("{}: cannot be written: {}", path_.string(), std::strerror(errno));
+  char last = '\n';
+  const off_t size = ::lseek(fd_, 0, SEEK_END);
+  if (size > 0 && ::pread(fd_, &last, 1, size - 1) == 1 && last != '\n') write("\n");
+}
+
+Log::~Log() { ::close(fd_); }
+
+void Log::write(const std::string& line) {
+  if (::write(fd_, line.data(), line.size()) != static_cast<ssize_t>(line.size())) {
+    fail("{}: cannot be written: {}", path_.string(), std::strerror(errno));
+  }
+}
+
+void join_logs(const fs::path& checkpoint) {
+  std::set<fs::path> others;
+  for (const auto& entry : fs::directory_iterator(checkpoint)) {
+    const std::string name = entry.path().filename();
+    if (name.starts_with("squish.log.") && name != kLogFile) others.insert(entry.path());
+  }
+  if (others.empty()) return;
+  Log log(checkpoint, 0);
+  for (const fs::path& other : others) {
+    log.write(read_text(other, kMaxFile));
+    fs::remove(other);
+  }
+}
 
 std::map<std::string, json> tensor_log(const fs::path& checkpoint) {
   return lines_of(io::read_job(checkpoint / io::kManifestFile), checkpoint);

@@ -12,6 +12,28 @@
 /// is trusted.
 namespace squish::compress {
 
+/// Beside the tensors: one line of JSON for each, with what it took. Other ranks than the leader
+/// have a file each while the job is unfinished.
+inline constexpr const char* kLogFile = "squish.log.jsonl";
+
+/// Adds one line at a time to the log of a rank, which a killed run may have left with half a line.
+class Log {
+ public:
+  Log(const std::filesystem::path& checkpoint, int rank);
+  ~Log();
+  Log(const Log&) = delete;
+  Log& operator=(const Log&) = delete;
+
+  void write(const std::string& line);
+
+ private:
+  std::filesystem::path path_;
+  int fd_;
+};
+
+/// What other ranks have logged, also those of a run that was killed, becomes part of the log.
+void join_logs(const std::filesystem::path& checkpoint);
+
 /// By tensor, the last line of the log with the spec that it has in the checkpoint: `tensor`,
 /// `spec`, `bpw`, `snr_db`, `seconds`, ...; of tensors that were taken from a folder of candidates,
 /// which the log does not know, what the plan says: `tensor`, `spec`, `bpw`, `proxy_snr_db`.

@@ -136,4 +136,13 @@ bool share_input(const PlannedTensor& a, const PlannedTensor& b) {
   return a.linear && b.linear && io::input_name(a.name) == io::input_name(b.name);
 }
 
+std::vector<TensorRun> runs_of_one_input(const std::vector<PlannedTensor>& tensors) {
+  std::vector<TensorRun> runs;
+  for (std::size_t t = 0; t < tensors.size(); ++t) {
+    if (t == 0 || !share_input(tensors[t - 1], tensors[t])) runs.push_back({t, t});
+    runs.back().end = t + 1;
+  }
+  return runs;
+}
+
 }  // namespace squish::compress

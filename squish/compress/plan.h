@@ -49,6 +49,12 @@ Plan make_plan(const io::ModelFiles& files, const quant::Spec& spec,
 /// together.
 bool share_input(const PlannedTensor& a, const PlannedTensor& b);
 
+/// Tensors [begin, end) of a plan have one input.
+struct TensorRun {
+  std::size_t begin, end;
+};
+std::vector<TensorRun> runs_of_one_input(const std::vector<PlannedTensor>& tensors);
+
 /// What a job is going to take, from the plan alone.
 struct Estimate {
   std::size_t memory_bytes = 0;  ///< anonymous memory at its peak

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -78,7 +79,7 @@ class Decider {
   }
 
   template <class Store>
-  void compress(const Store& store) {
+  void compress(const Store& store, Team& team) {
     fs::create_directories(out_ / kCandidates);
     for (const fs::path& folder : folders_) fs::create_directories(folder);
     double weights = 0;
@@ -90,23 +91,32 @@ class Decider {
       progress.advance(is_done ? static_cast<double>(tensor.rows * tensor.cols) : 0,
                        tensor.spec.asked() + " " + tensor.name);
     };
-    for (std::size_t begin = 0, end = 0; begin < subjects_.size(); begin = end) {
+    const std::vector<TensorRun> runs = runs_of_one_input(plan_.compressed);
+    const auto work = [&](std::size_t run) {
       std::vector<Wanted> wanted;
-      for (; end < subjects_.size(); ++end) {
-        const Subject& subject = subjects_[end];
-        if (end > begin && !share_input(subject.choices[0], subjects_[begin].choices[0])) break;
-        for (std::size_t c = 0; c < subject.choices.size(); ++c) {
-          wanted.push_back({subject.choices[c], file(end, c)});
+      for (std::size_t t = runs[run].begin; t < runs[run].end; ++t) {
+        for (std::size_t c = 0; c < subjects_[t].choices.size(); ++c) {
+          wanted.push_back({subjects_[t].choices[c], file(t, c)});
         }
       }
       const std::vector<Stored> stored = store(wanted, advance);
-      for (std::size_t t = begin, i = 0; t < end; ++t) {
+      std::string bytes(stored.size() * sizeof(Stored), '\0');
+      std::memcpy(bytes.data(), stored.data(), bytes.size());
+      return bytes;
+    };
+    const auto collect = [&](std::size_t run, int rank, const std::string& bytes) {
+      std::size_t at = 0;
+      for (std::size_t t = runs[run].begin; t < runs[run].end; ++t) {
         Subject& subject = subjects_[t];
-        while (subject.stored.size() < subject.choices.size()) {
-          subject.stored.push_back(stored[i++]);
-        }
+        subject.stored.resize(subject.choices.size());
+        const std::size_t size = subject.stored.size() * sizeof(Stored);
+        std::memcpy(subject.stored.data(), bytes.data() + at, size);
+        at += size;
+        if (rank == 0) continue;  // of those that this process did it has been said
+        for (const PlannedTensor& choice : subject.choices) advance(choice, true);
       }
-    }
+    };
+    team.share(runs.size(), work, collect);
   }
 
   /// Bits that the tensors of counts() may take. Error if they cannot do with so few; before
@@ -321,15 +331,21 @@ std::string all_specs(const Target& target) {
 
 Decision decide(const io::ModelFiles& files, const Plan& plan, const Target& target,
                 const fs::path& out, const std::vector<fs::path>& folders, const Store& store,
-                bool quiet, ThreadPool& pool) {
-  Decider decider(files, plan, target, out, folders, quiet, pool);
-  if (!decider.read_plan()) {
+                bool quiet, Team& team, ThreadPool& pool) {
+  Decider decider(files, plan, target, out, folders, quiet || !team.leads(), pool);
+  if (team.broadcast(decider.read_plan() ? "known" : "").empty()) {
     decider.budget();
-    decider.compress(store);
-    const std::uint64_t budget = decider.budget();
-    decider.probe(budget);
-    decider.choose(budget);
-    decider.write_plan(budget);
+    decider.compress(store, team);
+    if (team.leads()) {
+      const std::uint64_t budget = decider.budget();
+      decider.probe(budget);
+      decider.choose(budget);
+      decider.write_plan(budget);
+    }
+    team.broadcast("");
+  }
+  if (!team.leads() && !decider.read_plan()) {
+    fail("{}: is not what the leading rank wrote", (out / kPlanFile).string());
   }
   return decider.decision();
 }

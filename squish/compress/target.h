@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "squish/base/team.h"
 #include "squish/base/threads.h"
 #include "squish/compress/plan.h"
 #include "squish/io/model_files.h"
@@ -65,9 +66,10 @@ struct Decision {
 /// linearity theorem of HIGGS, arXiv 2411.17525; that the sum over tensors predicts the model's,
 /// too). Then allocate(). What is done is found again in `out`, and the plan if there is one. Error
 /// if the smallest candidates exceed the target.
+/// The ranks of `team` share out the candidates; the leader does the rest.
 Decision decide(const io::ModelFiles& files, const Plan& plan, const Target& target,
                 const std::filesystem::path& out, const std::vector<std::filesystem::path>& folders,
-                const Store& store, bool quiet, ThreadPool& pool);
+                const Store& store, bool quiet, Team& team, ThreadPool& pool);
 
 /// Error if the smallest candidates exceed the target by the methods' formulas, which are never
 /// above what is stored.

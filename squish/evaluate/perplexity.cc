@@ -1,8 +1,11 @@
 #include "squish/evaluate/perplexity.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <cstring>
 #include <exception>
+#include <map>
 #include <new>
 #include <numeric>
 
@@ -58,12 +61,65 @@ class ChunkScorer {
   std::vector<model::Distribution> distributions_;  // and what they mean
 };
 
-/// Room for the scores of `count` more positions.
-void extend(Scores& scores, std::size_t count, bool is_reference) {
-  scores.nll.resize(scores.nll.size() + count);
+/// Room for the scores of `count` positions.
+void make_room(Scores& scores, std::size_t count, bool is_reference) {
+  scores.nll.resize(count);
   if (is_reference) return;
-  scores.kld.resize(scores.nll.size());
-  scores.agrees.resize(scores.nll.size());
+  scores.kld.resize(count);
+  scores.agrees.resize(count);
+}
+
+/// A model that failed once is left out from there on.
+void append(Scores window, Scores& scores) {
+  if (scores.error.empty()) scores.error = window.error;
+  if (!scores.error.empty()) return;
+  const auto add = [](const auto& from, auto& to) {
+    to.insert(to.end(), from.begin(), from.end());
+  };
+  add(window.nll, scores.nll);
+  add(window.kld, scores.kld);
+  add(window.agrees, scores.agrees);
+  scores.not_finite += window.not_finite;
+}
+
+/// As other ranks send them; all run the same program.
+std::string to_bytes(std::span<const Scores> all) {
+  std::string bytes;
+  const auto add = [&](const auto& values) {
+    const std::uint64_t size = values.size();
+    bytes.append(reinterpret_cast<const char*>(&size), sizeof size);
+    bytes.append(reinterpret_cast<const char*>(values.data()), size * sizeof values[0]);
+  };
+  for (const Scores& one : all) {
+    add(one.nll);
+    add(one.kld);
+    add(one.agrees);
+    add(one.error);
+    add(std::array{one.not_finite});
+  }
+  return bytes;
+}
+
+std::vector<Scores> from_bytes(const std::string& bytes, std::size_t count) {
+  std::size_t at = 0;
+  const auto take = [&](auto& values) {
+    std::uint64_t size = 0;
+    std::memcpy(&size, bytes.data() + at, sizeof size);
+    values.resize(size);
+    std::memcpy(values.data(), bytes.data() + at + sizeof size, size * sizeof values[0]);
+    at += sizeof size + size * sizeof values[0];
+  };
+  std::vector<Scores> all(count);
+  std::vector<std::size_t> not_finite;
+  for (Scores& one : all) {
+    take(one.nll);
+    take(one.kld);
+    take(one.agrees);
+    take(one.error);
+    take(not_finite);
+    one.not_finite = not_finite[0];
+  }
+  return all;
 }
 
 /// A model's final hidden states at the scored positions of one window.
@@ -76,6 +132,74 @@ Matrix scored_states(const model::Transformer& model, std::span<const model::Tok
   std::copy_n(states.data() + first_scored * width, count * width, scored.data());
   return scored;
 }
+
+/// All models on one window after the other.
+class WindowScorer {
+ public:
+  WindowScorer(const model::Transformer& reference,
+               std::span<const model::Transformer* const> candidates, const Passage& passage,
+               ThreadPool& pool, const std::function<void()>& done)
+      : reference_(reference),
+        candidates_(candidates),
+        passage_(passage),
+        pool_(pool),
+        done_(done),
+        chunks_(reference.config.vocab, pool),
+        reference_logits_(kPositions, reference.config.vocab),
+        logits_(kPositions, reference.config.vocab),
+        left_out_(candidates.size()) {}
+
+  void leave_out(std::size_t candidate) { left_out_[candidate] = true; }
+
+  /// Element 0 is the reference's. A candidate that fails says so, once.
+  std::vector<Scores> score(std::size_t w) {
+    const std::span<const model::TokenId> window = passage_.windows[w];
+    const std::size_t count = passage_.scored_per_window();
+    std::vector<Scores> scores(1 + candidates_.size());
+    const Matrix reference_states = scored_states(reference_, window, passage_.first_scored, pool_);
+    make_room(scores[0], count, true);
+    done_();
+    std::vector<Matrix> states(candidates_.size());
+    for (std::size_t i = 0; i < candidates_.size(); ++i) {
+      Scores& own = scores[i + 1];
+      if (left_out_[i]) continue;
+      try {
+        states[i] = scored_states(*candidates_[i], window, passage_.first_scored, pool_);
+        make_room(own, count, false);
+      } catch (const std::bad_alloc&) {
+        own.error = "out of memory";
+      } catch (const std::exception& error) {
+        own.error = error.what();
+      }
+      left_out_[i] = !own.error.empty();
+      done_();
+    }
+    for (std::size_t begin = 0; begin < count; begin += kPositions) {
+      const std::size_t end = std::min(count, begin + kPositions);
+      const auto targets = window.subspan(passage_.first_scored + 1 + begin, end - begin);
+      const MatrixView wanted = reference_logits_.view().row_range(0, end - begin),
+                       logits = logits_.view().row_range(0, end - begin);
+      model::logits(reference_, reference_states.view().row_range(begin, end), wanted, pool_);
+      chunks_.reference(wanted, targets, begin, scores[0]);
+      for (std::size_t i = 0; i < candidates_.size(); ++i) {
+        if (left_out_[i]) continue;
+        model::logits(*candidates_[i], states[i].view().row_range(begin, end), logits, pool_);
+        chunks_.candidate(logits, targets, begin, scores[i + 1]);
+      }
+    }
+    return scores;
+  }
+
+ private:
+  const model::Transformer& reference_;
+  std::span<const model::Transformer* const> candidates_;
+  const Passage& passage_;
+  ThreadPool& pool_;
+  const std::function<void()>& done_;
+  ChunkScorer chunks_;
+  Matrix reference_logits_, logits_;
+  std::vector<bool> left_out_;
+};
 
 struct Moments {
   double mean = 0, standard_error = 0;
@@ -98,14 +222,14 @@ std::vector<Scores> score(const model::Transformer& reference,
                           std::span<const model::Transformer* const> candidates,
                           const Passage& passage, ThreadPool& pool,
                           const std::function<void()>& done, std::vector<Scores> begun,
-                          const std::function<void(std::span<const Scores>)>& keep) {
+                          const std::function<void(std::span<const Scores>)>& keep, Team* team) {
   for (const model::Transformer* candidate : candidates) {
     if (candidate->config.vocab != reference.config.vocab) {
       fail("a vocabulary of {} tokens cannot be compared with the reference's {}",
            candidate->config.vocab, reference.config.vocab);
     }
   }
-  const std::size_t vocab = reference.config.vocab, count = passage.scored_per_window();
+  const std::size_t count = passage.scored_per_window();
   std::vector<Scores> scores = std::move(begun);
   scores.resize(1 + candidates.size());
   const std::size_t known = scores[0].nll.size();
@@ -114,43 +238,26 @@ std::vector<Scores> score(const model::Transformer& reference,
       fail("the scores to go on from are not of the same windows");
     }
   }
-  ChunkScorer scorer(vocab, pool);
-  Matrix reference_logits(kPositions, vocab), candidate_logits(kPositions, vocab);
-
-  for (std::size_t w = known / count; w < passage.windows.size(); ++w) {
-    const std::span<const model::TokenId> window = passage.windows[w];
-    const Matrix reference_states = scored_states(reference, window, passage.first_scored, pool);
-    extend(scores[0], count, true);
-    done();
-    std::vector<Matrix> states(candidates.size());
-    for (std::size_t i = 0; i < candidates.size(); ++i) {
-      Scores& own = scores[i + 1];
-      if (!own.error.empty()) continue;
-      try {
-        states[i] = scored_states(*candidates[i], window, passage.first_scored, pool);
-        extend(own, count, false);
-      } catch (const std::bad_alloc&) {
-        own.error = "out of memory";
-      } catch (const std::exception& error) {
-        own.error = error.what();
-      }
-      done();
-    }
-    for (std::size_t begin = 0; begin < count; begin += kPositions) {
-      const std::size_t end = std::min(count, begin + kPositions), at = w * count + begin;
-      const auto targets = window.subspan(passage.first_scored + 1 + begin, end - begin);
-      const MatrixView wanted = reference_logits.view().row_range(0, end - begin),
-                       logits = candidate_logits.view().row_range(0, end - begin);
-      model::logits(reference, reference_states.view().row_range(begin, end), wanted, pool);
-      scorer.reference(wanted, targets, at, scores[0]);
-      for (std::size_t i = 0; i < candidates.size(); ++i) {
-        if (!scores[i + 1].error.empty()) continue;
-        model::logits(*candidates[i], states[i].view().row_range(begin, end), logits, pool);
-        scorer.candidate(logits, targets, at, scores[i + 1]);
-      }
-    }
-    if (keep) keep(scores);
+  Team alone;
+  if (team == nullptr) team = &alone;
+  const std::size_t first = std::stoul(team->broadcast(std::to_string(known / count)));
+  WindowScorer scorer(reference, candidates, passage, pool, done);
+  for (std::size_t i = 0; i < candidates.size(); ++i) {
+    if (!scores[i + 1].error.empty()) scorer.leave_out(i);
   }
+  std::map<std::size_t, std::vector<Scores>> waiting;  // for windows before them
+  std::size_t next = 0;
+  const auto work = [&](std::size_t i) { return to_bytes(scorer.score(first + i)); };
+  const auto collect = [&](std::size_t i, int rank, const std::string& bytes) {
+    for (std::size_t m = 0; m < scores.size() && rank != 0; ++m) done();  // said of this process's
+    waiting[i] = from_bytes(bytes, scores.size());
+    for (auto at = waiting.find(next); at != waiting.end(); at = waiting.find(++next)) {
+      for (std::size_t m = 0; m < scores.size(); ++m) append(std::move(at->second[m]), scores[m]);
+      waiting.erase(at);
+      if (keep) keep(scores);
+    }
+  };
+  team->share(passage.windows.size() - first, work, collect);
   return scores;
 }
 
@@ -203,8 +310,8 @@ Divergence noise_floor(const model::Transformer& reference, const Passage& passa
 
   std::vector<Scores> scores(2);
   ChunkScorer scorer(vocab, pool);
-  extend(scores[0], count, true);
-  extend(scores[1], count, false);
+  make_room(scores[0], count, true);
+  make_room(scores[1], count, false);
   scorer.reference(plain, window.subspan(first + 1), 0, scores[0]);
   scorer.candidate(other, window.subspan(first + 1), 0, scores[1]);
   return *summarise(scores[1], &scores[0]).divergence;

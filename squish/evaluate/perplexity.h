@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "squish/base/team.h"
 #include "squish/evaluate/text.h"
 #include "squish/model/transformer.h"
 
@@ -26,12 +27,14 @@ struct Scores {
 /// Element 0 is the reference's, element i + 1 that of candidates[i]. A candidate that throws an
 /// Error is left out from there on; the reference's is passed on. `done` is called after each
 /// window of each model, `keep` after each window of all. `begun`, what `keep` was given before:
-/// goes on after those windows. All models share one vocabulary.
+/// goes on after those windows. All models share one vocabulary. The ranks of `team` (null: none
+/// but this process) share out the windows; the scores are the leader's to keep.
 std::vector<Scores> score(const model::Transformer& reference,
                           std::span<const model::Transformer* const> candidates,
                           const Passage& passage, ThreadPool& pool,
                           const std::function<void()>& done, std::vector<Scores> begun = {},
-                          const std::function<void(std::span<const Scores>)>& keep = {});
+                          const std::function<void(std::span<const Scores>)>& keep = {},
+                          Team* team = nullptr);
 
 struct Divergence {
   double delta_nll = 0, delta_nll_se = 0;  ///< se: of the paired difference

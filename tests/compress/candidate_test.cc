@@ -7,6 +7,7 @@
 
 #include "squish/base/error.h"
 #include "squish/compress/calibration.h"
+#include "squish/compress/log.h"
 #include "squish/io/checkpoint.h"
 #include "squish/io/digest.h"
 #include "squish/linalg/symmetric.h"

@@ -1,0 +1,229 @@
+#include "apps/mpi_team.h"
+
+#include <cstdlib>
+#include <string_view>
+
+#include "squish/base/error.h"
+
+#ifdef SQUISH_MPI
+#include <mpi.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstring>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <vector>
+#endif
+
+namespace squish::apps {
+namespace {
+
+/// Processes that were started together, as the launcher tells them; 1: no launcher.
+int started_together() {
+  for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_NTASKS"}) {
+    // srun tells every program so, also one that was started without MPI.
+    if (std::string_view(name) == "SLURM_NTASKS" && std::getenv("PMIX_RANK") == nullptr) continue;
+    if (const char* const text = std::getenv(name)) return std::atoi(text);
+  }
+  return 1;
+}
+
+#ifdef SQUISH_MPI
+
+// MPI's own waiting burns a core; here everybody looks and sleeps. Work is minutes long.
+constexpr std::chrono::microseconds kPause{500};
+constexpr std::chrono::seconds kPatience{60};  // with a leader that does not end a failed job
+enum Tag : int { kRequest = 1, kReply, kFailure };
+constexpr std::uint64_t kNone = ~std::uint64_t{0};
+
+class MpiTeam : public Team {
+ public:
+  MpiTeam() {
+    int provided = 0;
+    MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided);
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank_);
+    MPI_Comm_size(MPI_COMM_WORLD, &size_);
+    if (provided < MPI_THREAD_SERIALIZED) fail("this MPI does not support threads");
+    threads_ = share_of_cores();
+  }
+  ~MpiTeam() override { MPI_Finalize(); }
+
+  int rank() const override { return rank_; }
+  int size() const override { return size_; }
+  int threads() const override { return threads_; }
+
+  std::string broadcast(std::string text) override {
+    std::uint64_t size = text.size();
+    MPI_Request request;
+    MPI_Ibcast(&size, 1, MPI_UINT64_T, 0, MPI_COMM_WORLD, &request);
+    wait(request);
+    text.resize(size);
+    MPI_Ibcast(text.data(), static_cast<int>(size), MPI_BYTE, 0, MPI_COMM_WORLD, &request);
+    wait(request);
+    MPI_Ibarrier(MPI_COMM_WORLD, &request);
+    wait(request);
+    return text;
+  }
+
+  void share(std::size_t count, const Work& work, const Collect& collect) override {
+    leads() ? lead(count, work, collect) : follow(work);
+  }
+
+  void give_up(int code, const std::string& sentence) override {
+    if (!leads()) {
+      MPI_Request request;
+      MPI_Isend(sentence.data(), static_cast<int>(sentence.size()), MPI_BYTE, 0, kFailure,
+                MPI_COMM_WORLD, &request);
+      const auto end = std::chrono::steady_clock::now() + kPatience;
+      for (int sent = 0; std::chrono::steady_clock::now() < end;) {
+        if (sent == 0) MPI_Test(&request, &sent, MPI_STATUS_IGNORE);
+        std::this_thread::sleep_for(kPause);
+      }
+    }
+    MPI_Abort(MPI_COMM_WORLD, code);
+  }
+
+ private:
+  /// Ranks of one machine that may use the same cores share them out.
+  int share_of_cores() const {
+    MPI_Comm node;
+    MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &node);
+    int local = 1;
+    MPI_Comm_size(node, &local);
+    cpu_set_t own;
+    CPU_ZERO(&own);
+    sched_getaffinity(0, sizeof own, &own);
+    std::vector<cpu_set_t> all(static_cast<std::size_t>(local));
+    MPI_Allgather(&own, sizeof own, MPI_BYTE, all.data(), sizeof own, MPI_BYTE, node);
+    MPI_Comm_free(&node);
+    int sharing = 0;
+    for (const cpu_set_t& other : all) {
+      cpu_set_t both;
+      CPU_AND(&both, &own, &other);
+      sharing += CPU_COUNT(&both) > 0;
+    }
+    return std::max(1, CPU_COUNT(&own) / std::max(1, sharing));
+  }
+
+  static std::string receive(const MPI_Status& status) {
+    int size = 0;
+    MPI_Get_count(&status, MPI_BYTE, &size);
+    std::string text(static_cast<std::size_t>(size), '\0');
+    MPI_Recv(text.data(), size, MPI_BYTE, status.MPI_SOURCE, status.MPI_TAG, MPI_COMM_WORLD,
+             MPI_STATUS_IGNORE);
+    return text;
+  }
+
+  /// Another rank has given up: the leader throws what it said.
+  static void check_failures() {
+    int is_there = 0;
+    MPI_Status status;
+    MPI_Iprobe(MPI_ANY_SOURCE, kFailure, MPI_COMM_WORLD, &is_there, &status);
+    if (is_there != 0) fail("rank {}: {}", status.MPI_SOURCE, receive(status));
+  }
+
+  void wait(MPI_Request& request) const {
+    for (int done = 0;; std::this_thread::sleep_for(kPause)) {
+      MPI_Test(&request, &done, MPI_STATUS_IGNORE);
+      if (done != 0) return;
+      if (leads()) check_failures();
+    }
+  }
+
+  static std::string message(std::uint64_t item, const std::string& result) {
+    std::string bytes(sizeof item, '\0');
+    std::memcpy(bytes.data(), &item, sizeof item);
+    return bytes + result;
+  }
+
+  /// The leader's part: a thread of its own talks to the others, while this one works as they do.
+  void lead(std::size_t count, const Work& work, const Collect& collect) {
+    std::mutex mutex;  // of all that follows
+    std::size_t next = 0;
+    std::exception_ptr error;
+    std::atomic<bool> stopped = false;
+    const auto take = [&]() -> std::uint64_t {
+      const std::lock_guard lock(mutex);
+      return stopped || next == count ? kNone : next++;
+    };
+    const auto note = [&] {
+      const std::lock_guard lock(mutex);
+      if (!error) error = std::current_exception();
+      stopped = true;
+    };
+    const auto collect_one = [&](std::size_t item, int rank, std::string result) {
+      const std::lock_guard lock(mutex);
+      if (!stopped) collect(item, rank, std::move(result));
+    };
+    std::thread clerk([&] {
+      int at_work = size_ - 1;
+      while (at_work > 0 && !stopped) {
+        int is_there = 0;
+        MPI_Status status;
+        MPI_Iprobe(MPI_ANY_SOURCE, kRequest, MPI_COMM_WORLD, &is_there, &status);
+        try {
+          if (is_there == 0) {
+            check_failures();
+            std::this_thread::sleep_for(kPause);
+            continue;
+          }
+          const std::string request = receive(status);
+          std::uint64_t done = kNone;
+          std::memcpy(&done, request.data(), sizeof done);
+          if (done != kNone) collect_one(done, status.MPI_SOURCE, request.substr(sizeof done));
+        } catch (...) {
+          note();
+          return;
+        }
+        const std::uint64_t item = take();
+        at_work -= item == kNone;
+        MPI_Send(&item, 1, MPI_UINT64_T, status.MPI_SOURCE, kReply, MPI_COMM_WORLD);
+      }
+    });
+    try {
+      for (std::uint64_t item = take(); item != kNone; item = take()) {
+        collect_one(item, 0, work(item));
+      }
+    } catch (...) {
+      note();
+    }
+    clerk.join();
+    if (error) std::rethrow_exception(error);
+  }
+
+  void follow(const Work& work) {
+    std::string request = message(kNone, "");
+    for (;;) {
+      MPI_Request sent, received;
+      std::uint64_t item = kNone;
+      MPI_Isend(request.data(), static_cast<int>(request.size()), MPI_BYTE, 0, kRequest,
+                MPI_COMM_WORLD, &sent);
+      MPI_Irecv(&item, 1, MPI_UINT64_T, 0, kReply, MPI_COMM_WORLD, &received);
+      wait(sent);
+      wait(received);
+      if (item == kNone) return;
+      request = message(item, work(item));
+    }
+  }
+
+  int rank_ = 0, size_ = 1, threads_ = 1;
+};
+
+#endif
+
+}  // namespace
+
+std::unique_ptr<Team> join_team() {
+  if (started_together() <= 1) return std::make_unique<Team>();
+#ifdef SQUISH_MPI
+  return std::make_unique<MpiTeam>();
+#else
+  fail("started as one of {} ranks, but this squish was built without MPI", started_together());
+#endif
+}
+
+}  // namespace squish::apps
