@@ -8,10 +8,12 @@
 #ifdef SQUISH_MPI
 #include <mpi.h>
 #include <sched.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstdio>
 #include <cstring>
 #include <exception>
 #include <mutex>
@@ -48,7 +50,13 @@ class MpiTeam : public Team {
     MPI_Comm_rank(MPI_COMM_WORLD, &rank_);
     MPI_Comm_size(MPI_COMM_WORLD, &size_);
     if (provided < MPI_THREAD_SERIALIZED) fail("this MPI does not support threads");
-    threads_ = share_of_cores();
+    int local = 1;
+    threads_ = share_of_cores(local);
+    const long cores = ::sysconf(_SC_NPROCESSORS_ONLN);
+    if (leads() && threads_ == 1 && cores >= 2L * local) {
+      fmt::print(stderr, "each rank has 1 of {} cores; mpirun --bind-to none gives it {}\n", cores,
+                 cores / local);
+    }
   }
   ~MpiTeam() override { MPI_Finalize(); }
 
@@ -88,11 +96,10 @@ class MpiTeam : public Team {
   }
 
  private:
-  /// Ranks of one machine that may use the same cores share them out.
-  int share_of_cores() const {
+  /// `local` is how many ranks this machine has. Those that may use the same cores share them out.
+  int share_of_cores(int& local) const {
     MPI_Comm node;
     MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &node);
-    int local = 1;
     MPI_Comm_size(node, &local);
     cpu_set_t own;
     CPU_ZERO(&own);

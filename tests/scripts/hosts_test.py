@@ -1,0 +1,86 @@
+"""Ranks on several hosts (network namespaces joined by a bridge, over TCP) end in the bytes of one process. Needs root and
+iproute2, and skips where it may not make namespaces."""
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests/hostile"))
+import corpus  # noqa: E402
+
+SQUISH = pathlib.Path(os.environ.get("SQUISH_BINARY", ROOT / "build/release/squish"))
+NAME, NET = f"squish{os.getpid()}", "10.213.7"
+HOSTS = 3
+AGENT = f"""#!/bin/sh
+# mpirun's way to another host: the name is its address.
+host=${{1##*.}}; shift
+exec ip netns exec {NAME}-$host unshare --uts sh -c "hostname host$host; $*"
+"""
+
+
+def ip(*words, check=True):
+    return subprocess.run(["ip", *words], check=check, capture_output=True, text=True).returncode == 0
+
+
+def make_hosts():
+    ip("link", "add", f"{NAME[:11]}br", "type", "bridge")
+    ip("addr", "add", f"{NET}.254/24", "dev", f"{NAME[:11]}br")
+    ip("link", "set", f"{NAME[:11]}br", "up")
+    for host in range(1, HOSTS + 1):
+        ip("netns", "add", f"{NAME}-{host}")
+        inside, outside = f"{NAME[:11]}i{host}", f"{NAME[:11]}o{host}"
+        ip("link", "add", outside, "type", "veth", "peer", "name", inside, "netns", f"{NAME}-{host}")
+        ip("link", "set", outside, "master", f"{NAME[:11]}br", "up")
+        ip("-n", f"{NAME}-{host}", "addr", "add", f"{NET}.{host}/24", "dev", inside)
+        for device in ("lo", inside):
+            ip("-n", f"{NAME}-{host}", "link", "set", device, "up")
+
+
+def remove_hosts():
+    for host in range(1, HOSTS + 1):
+        ip("netns", "del", f"{NAME}-{host}", check=False)
+    ip("link", "del", f"{NAME[:11]}br", check=False)
+
+
+@unittest.skipIf(shutil.which("mpirun") is None, "there is no mpirun")
+@unittest.skipIf(os.environ.get("SQUISH_SANITIZE"), "MPI's own leaks are not ours")
+class Hosts(unittest.TestCase):
+    def setUp(self):
+        try:
+            make_hosts()
+        except (OSError, subprocess.CalledProcessError) as error:
+            remove_hosts() if shutil.which("ip") else None
+            self.skipTest(f"no network namespaces: {getattr(error, 'stderr', error)}")
+        self.addCleanup(remove_hosts)
+
+    def test_quantize_over_tcp_ends_in_the_same_bytes(self):
+        with tempfile.TemporaryDirectory() as place:
+            folder = pathlib.Path(place).resolve()
+            corpus.model(folder / "model")
+            agent = folder / "agent"
+            agent.write_text(AGENT)
+            agent.chmod(0o755)
+            job = [SQUISH, "quantize", folder / "model", "--spec", "aqlm:m=2,b=4", "--threads", "1", "-o"]
+            subprocess.run([*job, folder / "alone"], check=True, capture_output=True)
+            mca = {"plm_rsh_agent": agent, "plm_rsh_no_tree_spawn": 1, "btl": "tcp,self",
+                   "btl_tcp_if_include": f"{NET}.0/24", "oob_tcp_if_include": f"{NET}.0/24"}
+            done = subprocess.run(
+                ["mpirun", "--allow-run-as-root", "--bind-to", "none",
+                 *(str(word) for key, value in mca.items() for word in ("--mca", key, value)),
+                 "-H", ",".join(f"{NET}.{host}:1" for host in range(1, HOSTS + 1)), "-n", str(HOSTS),
+                 "sh", "-c", f"hostname >> {folder}/hosts; exec \"$0\" \"$@\"", *job, folder / "shared"],
+                capture_output=True, text=True, timeout=120, check=False)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertEqual(sorted((folder / "hosts").read_text().split()), [f"host{i}" for i in range(1, HOSTS + 1)])
+
+            def bytes_of(path):
+                return {file.name: file.read_bytes() for file in path.iterdir() if file.name != "squish.log.jsonl"}
+            self.assertEqual(bytes_of(folder / "shared"), bytes_of(folder / "alone"))
+
+
+if __name__ == "__main__":
+    unittest.main()
