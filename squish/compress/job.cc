@@ -260,7 +260,7 @@ class Job {
       progress.advance(is_done ? static_cast<double>(tensor.rows * tensor.cols) : 0, tensor.name);
     };
     const std::vector<PlannedTensor>& tensors = plan_.compressed;
-    const std::vector<TensorRun> runs = runs_of_one_input(tensors);
+    const std::vector<TensorRun> runs = runs_of_one_input(tensors, team_.size() > 1);
     const auto work = [&](std::size_t run) {
       std::vector<Wanted> wanted;
       for (std::size_t t = runs[run].begin; t < runs[run].end; ++t) {

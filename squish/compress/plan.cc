@@ -3,6 +3,7 @@
 #include <fnmatch.h>
 
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <numeric>
 #include <set>
@@ -136,12 +137,24 @@ bool share_input(const PlannedTensor& a, const PlannedTensor& b) {
   return a.linear && b.linear && io::input_name(a.name) == io::input_name(b.name);
 }
 
-std::vector<TensorRun> runs_of_one_input(const std::vector<PlannedTensor>& tensors) {
+std::vector<TensorRun> runs_of_one_input(const std::vector<PlannedTensor>& tensors,
+                                         bool largest_first) {
   std::vector<TensorRun> runs;
   for (std::size_t t = 0; t < tensors.size(); ++t) {
     if (t == 0 || !share_input(tensors[t - 1], tensors[t])) runs.push_back({t, t});
     runs.back().end = t + 1;
   }
+  if (!largest_first) return runs;
+  // Error feedback is rows x cols², the factor of H cols³.
+  const auto work = [&](const TensorRun& run) {
+    const double cols = static_cast<double>(tensors[run.begin].cols);
+    double lines = cols;
+    for (std::size_t t = run.begin; t < run.end; ++t) {
+      lines += static_cast<double>(tensors[t].rows);
+    }
+    return lines * cols * cols;
+  };
+  std::ranges::stable_sort(runs, std::greater(), work);
   return runs;
 }
 

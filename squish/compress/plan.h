@@ -53,7 +53,10 @@ bool share_input(const PlannedTensor& a, const PlannedTensor& b);
 struct TensorRun {
   std::size_t begin, end;
 };
-std::vector<TensorRun> runs_of_one_input(const std::vector<PlannedTensor>& tensors);
+/// In the order of the tensors, or, to be shared out, `largest_first`: those that take longest
+/// (roughly), so that no rank is still at work when all others are done (bench/scale/simulate.py).
+std::vector<TensorRun> runs_of_one_input(const std::vector<PlannedTensor>& tensors,
+                                         bool largest_first);
 
 /// What a job is going to take, from the plan alone.
 struct Estimate {

@@ -91,7 +91,7 @@ class Decider {
       progress.advance(is_done ? static_cast<double>(tensor.rows * tensor.cols) : 0,
                        tensor.spec.asked() + " " + tensor.name);
     };
-    const std::vector<TensorRun> runs = runs_of_one_input(plan_.compressed);
+    const std::vector<TensorRun> runs = runs_of_one_input(plan_.compressed, team.size() > 1);
     const auto work = [&](std::size_t run) {
       std::vector<Wanted> wanted;
       for (std::size_t t = runs[run].begin; t < runs[run].end; ++t) {
