@@ -65,13 +65,26 @@ struct Subjects {
   }
 };
 
+/// Without the keys that have their default: what was asked for, as far as a checkpoint knows.
+std::string in_short(const std::string& full) {
+  const quant::Spec spec = quant::Spec::parse(full);
+  std::string text = spec.method();
+  char mark = ':';
+  for (const quant::Key& key : quant::find_method(spec.method()).keys) {
+    if (spec.word(key.name) == key.fallback) continue;
+    text += mark + key.name + "=" + spec.word(key.name);
+    mark = ',';
+  }
+  return text;
+}
+
 evaluate::Row<evaluate::ModelResult> make_row(const io::ModelFiles& files) {
   auto row = evaluate::uncompressed_row(files, 0);
   row.model = files.path.string();
   if (files.spec.empty()) return row;                          // not a checkpoint
   const bool mixed = files.spec.find(';') != files.spec.npos;  // chosen tensor by tensor
   row.method = mixed ? "mixed" : quant::Spec::parse(files.spec).method();
-  row.spec = mixed ? "mixed" : files.spec;
+  row.spec = mixed ? "mixed" : in_short(files.spec);
   row.spec_full = files.spec;
   row.calibrated = files.calibrated;
   row.sequential = files.sequential;
