@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstring>
 #include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -92,13 +93,27 @@ evaluate::Row<evaluate::ModelResult> make_row(const io::ModelFiles& files) {
   return row;
 }
 
+bool equal(const Matrix& a, const Matrix& b) {
+  return a.rows() == b.rows() && a.cols() == b.cols() &&
+         std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
 /// Fills in quality and, with a reference, the noise floor. `file`, if there is one, keeps what is
 /// found on the way.
 void measure_quality(const Subjects& subjects, const Options& options,
                      const evaluate::Passage& passage, evaluate::ScoresFile* file,
                      evaluate::ModelBench& bench, Team& team, ThreadPool& pool) {
+  model::SharedWeights known;  // checkpoints mostly have the embedding and head of their source
   const auto load = [&](const io::ModelFiles& files, std::size_t few) {
-    return model::load_transformer(files, model::load_shared(files, pool), pool, few);
+    model::SharedWeights shared = model::load_shared(files, pool);
+    const bool is_tied = shared.head == shared.embedding;
+    for (auto [own, other] :
+         {std::pair{&shared.embedding, &known.embedding}, std::pair{&shared.head, &known.head}}) {
+      if (*other != nullptr && equal(**own, **other)) *own = *other;
+    }
+    if (is_tied) shared.head = shared.embedding;
+    known = shared;
+    return model::load_transformer(files, shared, pool, few);
   };
   const std::size_t count = subjects.models.size();
   const std::size_t passes = subjects.all().size();

@@ -113,6 +113,9 @@ Transformer load_transformer(const io::ModelFiles& files, const SharedWeights& s
   const auto linear = [&](const std::string& name) {
     StoredWeights stored = fused > 0 ? stored_or_error(files, name) : StoredWeights{};
     if (stored.kernel != nullptr) return stored_linear(std::move(stored), fused);
+    if (fused == 0 && files.table.at(name).packed != nullptr) {
+      return packed_linear(stored_as_packed(files.table.at(name)), 0);
+    }
     return dense_linear(std::make_shared<const Matrix>(load_weights(files, name, pool)));
   };
   return build_transformer(files, shared, pool, linear, fused);

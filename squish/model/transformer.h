@@ -49,7 +49,9 @@ Transformer build_transformer(
     std::size_t fused = 0);
 
 /// Every linear layer from the files: as it is stored where a kernel can multiply that (see
-/// stored_linear() for `fused`; 0: none), else as floats.
+/// stored_linear() for `fused`), else as floats. With `fused` 0, for many tokens at a time, no
+/// kernel multiplies, and what is in a method's bytes is decoded at every call: models that are
+/// compared do not all lie in memory as floats.
 Transformer load_transformer(const io::ModelFiles& files, const SharedWeights& shared,
                              ThreadPool& pool, std::size_t fused = kFewTokens);
 
