@@ -10,8 +10,8 @@
 
 /// The best path through a trellis (Viterbi), tail-biting: a stream is a ring, whose last states
 /// run on into the symbols at its beginning, so that it takes exactly bits * rows bits. First the
-/// best path with free ends, then the best around the seam that meets it on both sides: better by
-/// 0.05 dB, and faster, than QTIP's search for the state at the seam first (section 3.3).
+/// best path with free ends, then the best around the seam that meets it on both sides. QTIP
+/// (section 3.3) searches for the state at the seam first, by a whole pass, and then codes all.
 namespace squish::quant {
 
 /// A code as the encoder wants it, for the instruction set in use. Where few runs of consecutive
