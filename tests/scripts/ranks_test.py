@@ -17,7 +17,7 @@ import corpus  # noqa: E402
 
 SQUISH = pathlib.Path(os.environ.get("SQUISH_BINARY", ROOT / "build/release/squish"))
 SANITIZED = bool(os.environ.get("SQUISH_SANITIZE"))
-KILLS = int(os.environ.get("SQUISH_KILLS", "5"))
+KILLS = int(os.environ.get("SQUISH_KILLS", "3"))
 MPIRUN = ["mpirun", "--allow-run-as-root", "--oversubscribe", "--bind-to", "none"]
 
 
