@@ -66,13 +66,14 @@ struct Subjects {
   }
 };
 
-/// Without the keys that have their default: what was asked for, as far as a checkpoint knows.
+/// Without the keys that have their default, but for the rate: what was asked for, as far as a
+/// checkpoint knows.
 std::string in_short(const std::string& full) {
   const quant::Spec spec = quant::Spec::parse(full);
   std::string text = spec.method();
   char mark = ':';
   for (const quant::Key& key : quant::find_method(spec.method()).keys) {
-    if (spec.word(key.name) == key.fallback) continue;
+    if (spec.word(key.name) == key.fallback && key.name != "bits") continue;
     text += mark + key.name + "=" + spec.word(key.name);
     mark = ',';
   }
