@@ -248,9 +248,9 @@ class Job {
   void write_files() {
     if (team_.leads()) write_first_file();
     team_.broadcast("");
-    const auto first = read_done(file(0), plan_.kept);
-    if (!first) fail("{}: is missing or damaged", file(0).string());
-    shared_ = first->shared;
+    io::TensorTable first;
+    io::read_checkpoint_file(file(0), first);
+    shared_ = std::move(first.shared);
     std::size_t weights = 0;
     for (const PlannedTensor& tensor : plan_.compressed) weights += tensor.rows * tensor.cols;
     Log log(options_.out, team_.rank());
