@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How long ranks take that share out a model's tensors as `squish quantize` does (docs/scale.md): a discrete simulation of the
-dynamic schedule with the models' own shapes and measured unit costs (docs/results/scale-unit-costs.json).
-    bench/scale/simulate.py [--cores 64] [--costs FILE] [--markdown | --json]
+dynamic schedule with the models' own shapes and the unit costs that bench/scale/unit_costs.py measured.
+    bench/scale/simulate.py --costs FILE [--cores 64] [--json]
 Every rank is a machine of so many cores. It takes the next input's tensors, largest first, when it is done with the last; their
 rows go to its cores in runs of 64, the factor of H to all of them. Needs nothing but Python."""
 import argparse
@@ -10,7 +10,6 @@ import json
 import math
 import pathlib
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 # hidden, intermediate, rows of k and v, blocks
 MODELS = {"Qwen2.5-1.5B": (1536, 8960, 256, 28), "Llama-3-8B": (4096, 14336, 1024, 32),
           "Llama-3-70B": (8192, 28672, 1024, 80), "Llama-3.1-405B": (16384, 53248, 1024, 126)}
@@ -56,7 +55,7 @@ def human(seconds):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cores", type=int, default=64)
-    parser.add_argument("--costs", type=pathlib.Path, default=ROOT / "docs/results/scale-unit-costs.json")
+    parser.add_argument("--costs", type=pathlib.Path, required=True)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     costs = json.loads(args.costs.read_text())["costs"]

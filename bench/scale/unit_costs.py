@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """What compressing a matrix of m x n costs by each method, fitted to the logs of whole checkpoints: a m n + b m n^2 + c n^3
 core-seconds for a matrix, n^3 once for all with one input. For bench/scale/simulate.py and docs/scale.md.
-    bench/scale/unit_costs.py --threads 2 -o docs/results/scale-unit-costs.json CHECKPOINT... [--check CHECKPOINT]...
+    bench/scale/unit_costs.py --threads 2 -o COSTS.json CHECKPOINT... [--check CHECKPOINT]...
 Needs NumPy."""
 import argparse
 import json
@@ -22,8 +22,8 @@ def read(checkpoint, threads):
         *block, module, _ = entry["tensor"].split(".")
         group = groups.setdefault((*block, INPUTS.get(module, module)), [entry["cols"], {}])
         group[1][module] = (entry["rows"], entry["seconds"] * threads)
-    spec = re.sub(",.*", "", manifest["job"]["spec"]) if "code=fast" not in manifest["job"]["spec"] else (
-        re.sub(",.*", "", manifest["job"]["spec"]) + ",code=fast")
+    first, *keys = manifest["job"]["spec"].split(",")
+    spec = ",".join([first, *(key for key in keys if key == "code=fast")])
     calibrated = bool(manifest["job"]["calibration_sha256"])
     return (spec, calibrated), [(n, sum(m for m, _ in tensors.values()), sum(s for _, s in tensors.values()))
                                 for n, tensors in groups.values()]

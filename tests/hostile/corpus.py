@@ -69,6 +69,14 @@ def put(path, content):
     path.write_bytes(content)
 
 
+def bytes_of(path):
+    """All files of a checkpoint but the log, which holds times; of a single file its bytes."""
+    if path.is_file():
+        return path.read_bytes()
+    return {file.relative_to(path): file.read_bytes() for file in sorted(path.rglob("*"))
+            if file.is_file() and file.name != "squish.log.jsonl"}
+
+
 def model(path, weights=None, config=None, tokens=None):
     """A Hugging Face directory; all that is not given is fine."""
     put(path / "config.json", CONFIG if config is None else config)

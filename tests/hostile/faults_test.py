@@ -8,18 +8,11 @@ import tempfile
 import unittest
 
 import corpus
+from corpus import bytes_of
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SQUISH = pathlib.Path(os.environ.get("SQUISH_BINARY", ROOT / "build/release/squish"))
 SANITIZED = bool(os.environ.get("SQUISH_SANITIZE"))
-
-
-def bytes_of(path):
-    """All files but logs; of a results file, nothing that times are in."""
-    if path.is_file():
-        return path.read_bytes()
-    return {file.relative_to(path): file.read_bytes() for file in sorted(path.rglob("*"))
-            if file.is_file() and file.name != "squish.log.jsonl"}
 
 
 @unittest.skipIf(SANITIZED, "a sanitizer wants to be loaded first")

@@ -76,10 +76,7 @@ class Hosts(unittest.TestCase):
                 capture_output=True, text=True, timeout=120, check=False)
             self.assertEqual(done.returncode, 0, done.stderr)
             self.assertEqual(sorted((folder / "hosts").read_text().split()), [f"host{i}" for i in range(1, HOSTS + 1)])
-
-            def bytes_of(path):
-                return {file.name: file.read_bytes() for file in path.iterdir() if file.name != "squish.log.jsonl"}
-            self.assertEqual(bytes_of(folder / "shared"), bytes_of(folder / "alone"))
+            self.assertEqual(corpus.bytes_of(folder / "shared"), corpus.bytes_of(folder / "alone"))
 
 
 if __name__ == "__main__":

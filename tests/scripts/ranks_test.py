@@ -14,16 +14,12 @@ import unittest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/hostile"))
 import corpus  # noqa: E402
+from corpus import bytes_of  # noqa: E402
 
 SQUISH = pathlib.Path(os.environ.get("SQUISH_BINARY", ROOT / "build/release/squish"))
 SANITIZED = bool(os.environ.get("SQUISH_SANITIZE"))
 KILLS = int(os.environ.get("SQUISH_KILLS", "3"))
 MPIRUN = ["mpirun", "--allow-run-as-root", "--oversubscribe", "--bind-to", "none"]
-
-
-def bytes_of(path):
-    return {file.relative_to(path): file.read_bytes() for file in sorted(path.rglob("*"))
-            if file.is_file() and file.name != "squish.log.jsonl"}
 
 
 def children(pid):
