@@ -19,6 +19,7 @@ struct Options {
   Machine machine;
   CalibrationText source;
   std::string model, output;
+  std::string max_memory;
   std::vector<std::string> merge;
   ResumeFlags saving;
 };
@@ -45,17 +46,22 @@ void merge(const Options& options, ThreadPool& pool) {
   print_summary(options.output, merged);
 }
 
-void calibrate(const Options& options, ThreadPool& pool) {
+void calibrate(const Options& options, Team& team, ThreadPool& pool) {
   const io::ModelFiles files = io::open_model(options.model);
   notice_interrupts();
   compress::CalibrationJob job;
   job.out = options.output;
   job.resume = options.saving.resume;
   job.save_every = options.saving.save_every;
-  print_summary(options.output, run_calibration(files, options.source, job, pool));
+  job.team = &team;
+  if (!options.max_memory.empty()) {
+    job.max_memory = parse_size(options.max_memory, "--max-memory");
+  }
+  const io::Calibration calibration = run_calibration(files, options.source, job, pool);
+  if (team.leads()) print_summary(options.output, calibration);
 }
 
-void run(const Options& options) {
+void run(const Options& options, Team& team) {
   options.machine.choose_isa();
   if (options.model.empty() == options.merge.empty()) {
     fail_usage("expected either a MODEL or --merge CALIB CALIB");
@@ -64,10 +70,10 @@ void run(const Options& options) {
        {std::pair{"--ctx", options.source.ctx}, {"--tokens", options.source.tokens}}) {
     if (value == 1) fail_usage("{} 1: expected 0 or at least 2 tokens", flag);
   }
-  ThreadPool pool(options.machine.threads);
+  ThreadPool pool(options.machine.threads_of(team));
   if (options.merge.empty()) {
-    calibrate(options, pool);
-  } else {
+    calibrate(options, team, pool);
+  } else if (team.leads()) {
     merge(options, pool);
   }
 }
@@ -86,7 +92,8 @@ evaluate::Passage cut_calibration_text(const io::ModelFiles& files, const Calibr
 io::Calibration run_calibration(const io::ModelFiles& files, const CalibrationText& source,
                                 compress::CalibrationJob job, ThreadPool& pool) {
   evaluate::Text text = evaluate::load_calibration_text(source.text);
-  check_output(job.out, {files.path.string(), text.path.string()});
+  const bool leads = job.team == nullptr || job.team->leads();
+  if (leads) check_output(job.out, {files.path.string(), text.path.string()});
   const evaluate::Passage passage = cut_calibration_text(files, source, text);
 
   job.windows = passage.windows;
@@ -96,13 +103,14 @@ io::Calibration run_calibration(const io::ModelFiles& files, const CalibrationTe
   job.text_sha256 = passage.sha256;
   job.protocol = fmt::format("gptq-{}", passage.ctx());
   job.text_lines = evaluate::line_hashes(text.raw);
-  Progress progress("calibrate " + passage.label, static_cast<double>(passage.windows.size()));
+  const std::size_t steps = passage.windows.size() * files.config.layers;
+  Progress progress("calibrate " + passage.label, static_cast<double>(steps), !leads);
   return compress::run_calibration(files, job, pool, [&](std::size_t windows) {
     progress.advance(static_cast<double>(windows));
   });
 }
 
-void add_calibrate(CLI::App& app) {
+void add_calibrate(CLI::App& app, Team& team) {
   CLI::App* const command = app.add_subcommand(
       "calibrate", "Run a model over a text and keep what its linear layers are given");
   const auto options = std::make_shared<Options>();
@@ -126,6 +134,11 @@ void add_calibrate(CLI::App& app) {
       ->capture_default_str();
   command->add_flag("--held-out", options->source.held_out,
                     "Use the last 15 % of the lines: to judge by, not to calibrate");
+  command
+      ->add_option("--max-memory", options->max_memory,
+                   "Refuse a job that is expected to need more memory: 500M, 2GiB. What does not "
+                   "have to be there lies in files beside the output")
+      ->check(not_empty);
   options->saving.add_flags(*command);
   command
       ->add_option("--merge", options->merge,
@@ -138,7 +151,7 @@ void add_calibrate(CLI::App& app) {
       "  squish calibrate model.gguf -o model.calib\n"
       "  squish calibrate model.gguf --text code.txt -o code.calib --tokens 65536\n"
       "  squish calibrate --merge model.calib code.calib -o both.calib");
-  command->callback([options] { run(*options); });
+  command->callback([options, &team] { run(*options, team); });
 }
 
 }  // namespace squish::apps

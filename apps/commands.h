@@ -16,7 +16,7 @@ namespace squish::apps {
 
 void add_bench(CLI::App& app);
 void add_eval(CLI::App& app, Team& team);
-void add_calibrate(CLI::App& app);
+void add_calibrate(CLI::App& app, Team& team);
 void add_run(CLI::App& app);
 void add_inspect(CLI::App& app);
 void add_methods(CLI::App& app);
@@ -93,8 +93,11 @@ struct CalibrationText {
 evaluate::Passage cut_calibration_text(const io::ModelFiles& files, const CalibrationText& source,
                                        evaluate::Text& text);
 
-/// compress::run_calibration() over that text, with progress; `job` says where to and how.
+/// compress::run_calibration() over that text, with progress; `job` says where to, how and by whom.
 io::Calibration run_calibration(const io::ModelFiles& files, const CalibrationText& source,
                                 compress::CalibrationJob job, ThreadPool& pool);
+
+/// "50M", "1.5GiB": a number of bytes. UsageError naming the flag otherwise.
+std::uint64_t parse_size(const std::string& text, const char* flag);
 
 }  // namespace squish::apps

@@ -126,4 +126,18 @@ evaluate::PassageOptions TextFlags::options() const {
   return options;
 }
 
+std::uint64_t parse_size(const std::string& text, const char* flag) {
+  static const std::map<std::string, double> kUnits = {
+      {"", 1},     {"K", 1e3},  {"M", 1e6},      {"G", 1e9},         {"KB", 1e3},
+      {"MB", 1e6}, {"GB", 1e9}, {"KiB", 1024.0}, {"MiB", 1048576.0}, {"GiB", 1073741824.0}};
+  const std::size_t end = std::min(text.find_first_not_of("0123456789."), text.size());
+  const auto unit = kUnits.find(text.substr(end));
+  double value = 0;
+  if (unit == kUnits.end() || !CLI::detail::lexical_cast(text.substr(0, end), value) ||
+      !(value * unit->second >= 1) || value * unit->second > 1e18) {
+    fail_usage("{} {}: expected a number of bytes, as in 50M or 48MiB", flag, text);
+  }
+  return static_cast<std::uint64_t>(value * unit->second);
+}
+
 }  // namespace squish::apps

@@ -59,7 +59,7 @@ void choose_blas_kernel(char** argv) {
 
 /// Commands whose work can be shared out.
 void check_can_share(const std::string& command, const Team& team) {
-  for (const char* name : {"quantize", "eval"}) {
+  for (const char* name : {"calibrate", "quantize", "eval"}) {
     if (command == name) return;
   }
   fail_usage("'squish {}' runs as one process, found {} ranks", command, team.size());
@@ -82,7 +82,7 @@ int run(int argc, char** argv, Team& team) {
       "130 or 143: stopped by SIGINT or SIGTERM, what there is saved.");
   add_bench(app);
   add_eval(app, team);
-  add_calibrate(app);
+  add_calibrate(app, team);
   add_run(app);
   add_inspect(app);
   add_methods(app);

@@ -38,21 +38,6 @@ constexpr const char* kCandidates =
     "trellis:bits=4,code=fast;trellis:bits=5,code=fast;trellis:bits=6,code=fast;"
     "trellis:bits=8,code=fast";
 
-/// "50M", "1.5GiB": a number of bytes.
-std::uint64_t parse_size(const std::string& text, const char* flag) {
-  static const std::map<std::string, double> kUnits = {
-      {"", 1},     {"K", 1e3},  {"M", 1e6},      {"G", 1e9},         {"KB", 1e3},
-      {"MB", 1e6}, {"GB", 1e9}, {"KiB", 1024.0}, {"MiB", 1048576.0}, {"GiB", 1073741824.0}};
-  const std::size_t end = std::min(text.find_first_not_of("0123456789."), text.size());
-  const auto unit = kUnits.find(text.substr(end));
-  double value = 0;
-  if (unit == kUnits.end() || !CLI::detail::lexical_cast(text.substr(0, end), value) ||
-      !(value * unit->second >= 1) || value * unit->second > 1e18) {
-    fail_usage("{} {}: expected a number of bytes, as in 50M or 48MiB", flag, text);
-  }
-  return static_cast<std::uint64_t>(value * unit->second);
-}
-
 /// What specs are chosen by; absent without a target.
 std::optional<compress::Target> make_target(const Options& options, const io::ModelFiles& files) {
   if (options.target_bpw == 0 && options.target_size.empty()) return {};
@@ -116,7 +101,8 @@ void print_target(const io::ModelFiles& files, const compress::Plan& plan,
 }
 
 void print_plan(const io::ModelFiles& files, const compress::Plan& plan,
-                const compress::Estimate& estimate, int threads, bool sequential) {
+                const compress::Estimate& estimate, std::size_t memory, int threads,
+                bool sequential) {
   double bytes = 0, weights = 0, kept_bytes = 0, kept_weights = 0;
   std::size_t width = 6, spec_width = 4;
   for (const auto& tensor : plan.compressed) {
@@ -145,17 +131,12 @@ void print_plan(const io::ModelFiles& files, const compress::Plan& plan,
   fmt::print("the model: {:.3f} bits a weight, {:.1f} MB\n",
              8 * (bytes + kept_bytes) / (weights + kept_weights), 1e-6 * (bytes + kept_bytes));
   fmt::print("peak memory: {:.0f} MB; disk: {:.0f} MB; time: about {:.0f} s on {} threads{}\n",
-             1e-6 * static_cast<double>(estimate.memory_bytes),
-             1e-6 * static_cast<double>(estimate.disk_bytes), estimate.seconds, threads,
-             sequential ? ", the model's runs over the text apart" : "");
+             1e-6 * static_cast<double>(memory), 1e-6 * static_cast<double>(estimate.disk_bytes),
+             estimate.seconds, threads, sequential ? ", the model's runs over the text apart" : "");
 }
 
 void run(Options options, Team& team) {
   options.machine.choose_isa();
-  if (options.sequential && team.size() > 1) {
-    fail_usage("--sequential: its layers come one after the other, for one process, found {} ranks",
-               team.size());
-  }
   const bool has_target = options.target_bpw > 0 || !options.target_size.empty();
   if (!has_target && !options.job.candidates.empty()) {
     fail_usage("--candidates {}: for a job with a target", options.job.candidates.string());
@@ -194,25 +175,26 @@ void run(Options options, Team& team) {
     options.job.sequential = cut_calibration_text(files, {.tokens = options.tokens}, text).windows;
   }
   if (target) check_target(files, plan, *target, pool);
-  compress::Estimate expected;
-  if (!target && (options.dry_run || !options.max_memory.empty())) {
-    expected = compress::estimate(
-        files, plan, options.sequential || !options.calibration.empty() || !options.text.empty(),
-        pool);
-    if (options.sequential) {
-      expected.memory_bytes += compress::sequential_memory(files, options.job.sequential);
+  const bool calibrated =
+      options.sequential || !options.calibration.empty() || !options.text.empty();
+  const auto memory_of = [&](int at_once) {
+    return compress::peak_memory(plan, calibrated, static_cast<std::size_t>(at_once)) +
+           (options.sequential ? compress::sequential_memory(files, options.job.sequential) : 0);
+  };
+  options.job.at_once = pool.size();
+  while (max_memory > 0 && memory_of(options.job.at_once) > max_memory) {
+    if (--options.job.at_once == 0) {
+      fail("--max-memory {}: this job needs about {:.0f} MB", options.max_memory,
+           1e-6 * static_cast<double>(memory_of(1)));
     }
-  }
-  if (max_memory > 0 && expected.memory_bytes > max_memory) {
-    fail("--max-memory {}: this job needs about {:.0f} MB", options.max_memory,
-         1e-6 * static_cast<double>(expected.memory_bytes));
   }
   if (options.dry_run) {
     if (!team.leads()) return;
     if (target) {
       print_target(files, plan, *target);
     } else {
-      print_plan(files, plan, expected, pool.size(), options.sequential);
+      print_plan(files, plan, compress::estimate(files, plan, calibrated, pool),
+                 memory_of(options.job.at_once), pool.size(), options.sequential);
     }
     return;
   }
@@ -231,11 +213,9 @@ void run(Options options, Team& team) {
     compress::CalibrationJob job;
     job.out = options.job.out.string() + ".calib";
     job.resume = true;
-    if (team.leads()) {
-      run_calibration(files, {.text = options.text, .tokens = options.tokens}, job, pool);
-    }
-    team.broadcast("");
-    calibration = io::read_calibration(job.out);
+    job.team = &team;
+    calibration =
+        run_calibration(files, {.text = options.text, .tokens = options.tokens}, job, pool);
   }
   if (calibration) options.job.calibration = &*calibration;
   compress::run_job(files, plan, describe_job(files, plan, options.job, pool), options.job, pool);
@@ -308,7 +288,8 @@ void add_quantize(CLI::App& app, Team& team) {
       ->capture_default_str();
   command
       ->add_option("--max-memory", options->max_memory,
-                   "Refuse a job of fixed specs that is expected to need more: 500M, 2GiB")
+                   "Of a job of fixed specs, in each process: fewer tensors at a time where they "
+                   "need more, an error where one does: 500M, 2GiB")
       ->check(not_empty);
   command->add_option("--seed", options->job.seed, "Seed of all random numbers")
       ->check(not_negative)

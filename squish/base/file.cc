@@ -166,6 +166,18 @@ bool FileLock::take(bool wait) {
   return failed == 0;
 }
 
+FileLock lock_directory(const std::filesystem::path& directory, bool wait) {
+  if (!std::filesystem::is_directory(directory)) {
+    fail("{}: expected a directory", directory.string());
+  }
+  FileLock lock(directory);
+  if (!lock.is_open()) fail("{}: cannot be opened: {}", directory.string(), reason());
+  if (!lock.take(wait) && errno == EWOULDBLOCK) {
+    fail("{}: another squish is writing there", directory.string());
+  }
+  return lock;
+}
+
 std::filesystem::path user_cache() {
   const auto variable = [](const char* name) -> std::filesystem::path {
     const char* const value = std::getenv(name);

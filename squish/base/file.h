@@ -55,6 +55,10 @@ class FileLock {
   int fd_;
 };
 
+/// Keeps other jobs off a directory, or has this one `wait` for them. Error if it is none, or
+/// another has it.
+FileLock lock_directory(const std::filesystem::path& directory, bool wait = false);
+
 /// ${XDG_CACHE_HOME:-~/.cache}/squish, which may not exist.
 std::filesystem::path user_cache();
 

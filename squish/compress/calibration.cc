@@ -18,56 +18,46 @@ namespace {
 // Beyond it squares and their sums could leave float (quant::kLargestWeight).
 constexpr float kLargestActivation = quant::kLargestWeight;
 
-/// InputSums under construction.
-struct Accumulator {
-  std::uint64_t tokens = 0, dropped = 0;
-  AlignedVector<double> sum, products;
-
-  void start(std::size_t width) {
-    sum.assign(width, 0);
-    products.assign(linalg::triangle_size(width), 0);
-  }
-
-  void add(ConstMatrixView x, ThreadPool& pool) {
-    std::vector<std::uint8_t> good(x.rows);
-    parallel_for(pool, x.rows, 64, [&](std::size_t begin, std::size_t end) {
-      for (std::size_t i = begin; i < end; ++i) {
-        good[i] = linalg::all_within(x.row(i), kLargestActivation);
-      }
-    });
-    const auto count = static_cast<std::size_t>(std::count(good.begin(), good.end(), 1));
-    tokens += count;
-    dropped += x.rows - count;
-    Matrix kept;  // only where some are not
-    if (count < x.rows) {
-      kept = Matrix(count, x.cols);
-      for (std::size_t i = 0, to = 0; i < x.rows; ++i) {
-        if (good[i]) std::copy_n(x.row(i).data(), x.cols, kept.row(to++).data());
-      }
-      x = kept;
+void add_activations(ConstMatrixView x, io::OwnedSums& sums, ThreadPool& pool) {
+  std::vector<std::uint8_t> good(x.rows);
+  parallel_for(pool, x.rows, 64, [&](std::size_t begin, std::size_t end) {
+    for (std::size_t i = begin; i < end; ++i) {
+      good[i] = linalg::all_within(x.row(i), kLargestActivation);
     }
-    linalg::add_rows(x, sum, pool);
-    linalg::add_outer_products(x, products, pool);
+  });
+  const auto count = static_cast<std::size_t>(std::count(good.begin(), good.end(), 1));
+  sums.tokens += count;
+  sums.dropped += x.rows - count;
+  Matrix kept;  // only where some are not
+  if (count < x.rows) {
+    kept = Matrix(count, x.cols);
+    for (std::size_t i = 0, to = 0; i < x.rows; ++i) {
+      if (good[i]) std::copy_n(x.row(i).data(), x.cols, kept.row(to++).data());
+    }
+    x = kept;
   }
-};
+  linalg::add_rows(x, sums.sum, pool);
+  linalg::add_outer_products(x, sums.products, pool);
+}
 
-/// A linear layer whose inputs are added to `sums`.
+/// A linear layer whose inputs are seen first.
 class ObservedLinear : public model::Linear {
  public:
-  ObservedLinear(std::unique_ptr<Linear> inner, Accumulator& sums)
-      : inner_(std::move(inner)), sums_(sums) {}
+  using Observe = std::function<void(ConstMatrixView x, ThreadPool& pool)>;
+  ObservedLinear(std::unique_ptr<Linear> inner, Observe observe)
+      : inner_(std::move(inner)), observe_(std::move(observe)) {}
 
   std::size_t rows() const override { return inner_->rows(); }
   std::size_t cols() const override { return inner_->cols(); }
   std::size_t weight_bytes() const override { return inner_->weight_bytes(); }
   void apply(ConstMatrixView x, MatrixView y, ThreadPool& pool) const override {
-    sums_.add(x, pool);
+    observe_(x, pool);
     inner_->apply(x, y, pool);
   }
 
  private:
   std::unique_ptr<Linear> inner_;
-  Accumulator& sums_;
+  Observe observe_;
 };
 
 /// Of the layers that share an input, the one that observes it.
@@ -83,74 +73,75 @@ std::string made_by() {
                      linalg::blas_description());
 }
 
-std::string tokens_sha256(std::span<const std::vector<model::TokenId>> windows) {
+std::string tokens_sha256(std::span<const Window> windows) {
   std::vector<model::TokenId> all;
   for (const auto& window : windows) all.insert(all.end(), window.begin(), window.end());
   return sha256(std::as_bytes(std::span(all)));
 }
 
-struct Calibrator::State {
-  ThreadPool& pool;
-  model::Transformer model;
-  std::map<std::string, Accumulator> sums;  // nodes stay where they are: layers point at them
-};
-
-Calibrator::Calibrator(const io::ModelFiles& files, ThreadPool& pool)
-    : Calibrator(files, {}, pool) {}
-
-Calibrator::Calibrator(const io::ModelFiles& files, const std::map<std::string, InputSums>& start,
-                       ThreadPool& pool)
-    : state_(new State{pool, {}, {}}) {
-  state_->model = model::build_transformer(
-      files, model::load_shared(files, pool), pool, [&](const std::string& name) {
-        auto linear = model::dense_linear(
-            std::make_shared<const Matrix>(model::load_weights(files, name, pool)));
-        if (!observes(name)) return linear;
-        Accumulator& sums = state_->sums[input_name(name)];
-        sums.start(linear->cols());
-        return std::unique_ptr<model::Linear>(
-            std::make_unique<ObservedLinear>(std::move(linear), sums));
-      });
-  for (const auto& [name, from] : start) {
-    const auto found = state_->sums.find(name);
-    if (found == state_->sums.end() || found->second.sum.size() != from.width) {
-      fail("{}: the model has no input '{}' of {} elements, which the calibration has",
-           files.path.string(), name, from.width);
-    }
-    Accumulator& to = found->second;
-    to.tokens = from.tokens;
-    to.dropped = from.dropped;
-    std::copy(from.sum.begin(), from.sum.end(), to.sum.begin());
-    std::copy(from.products.begin(), from.products.end(), to.products.begin());
+std::vector<WindowRange> parts_of(std::size_t windows) {
+  constexpr std::size_t kMost = 32;
+  const std::size_t count = std::min(windows, kMost);
+  std::vector<WindowRange> parts;
+  for (std::size_t i = 0; i < count; ++i) {
+    parts.push_back({windows * i / count, windows * (i + 1) / count});
   }
+  return parts;
 }
 
-Calibrator::~Calibrator() = default;
-
-void Calibrator::add(std::span<const model::TokenId> window) {
-  model::KvCache cache(state_->model.config, window.size());
-  model::forward(state_->model, window, cache, state_->pool);
+std::size_t longest(std::span<const Window> windows) {
+  std::size_t length = 0;
+  for (const Window& window : windows) length = std::max(length, window.size());
+  return length;
 }
 
-std::map<std::string, InputSums> Calibrator::sums() const {
-  std::map<std::string, InputSums> sums;
-  for (const auto& [name, from] : state_->sums) {
-    sums[name] = {from.tokens, from.dropped, from.sum.size(), from.sum, from.products, {}, {}, {}};
-  }
-  return sums;
+io::ModelConfig one_block(io::ModelConfig config) {
+  config.layers = 1;
+  return config;
 }
 
-Calibration calibrate(const io::ModelFiles& files,
-                      std::span<const std::vector<model::TokenId>> windows, ThreadPool& pool,
-                      const std::function<void()>& done) {
-  const auto calibrator = std::make_shared<Calibrator>(files, pool);
-  for (const auto& window : windows) {
-    calibrator->add(window);
+BlockCalibrator::BlockCalibrator(const io::ModelFiles& files, std::size_t block, std::size_t most,
+                                 ThreadPool& pool)
+    : pool_(pool), cache_(one_block(files.config), most) {
+  const auto observed = [&](const std::string& name) -> std::unique_ptr<model::Linear> {
+    auto linear =
+        model::dense_linear(std::make_shared<const Matrix>(model::load_weights(files, name, pool)));
+    if (!observes(name)) return linear;
+    const std::string input = input_name(name);
+    return std::make_unique<ObservedLinear>(
+        std::move(linear), [this, input](ConstMatrixView x, ThreadPool& threads) {
+          add_activations(x, sums_->try_emplace(input, x.cols).first->second, threads);
+        });
+  };
+  block_ = model::build_block(files, block, observed, pool);
+  runner_.emplace(block_, cache_, pool);
+}
+
+std::map<std::string, InputSums> BlockCalibrator::run(std::span<Matrix> hidden,
+                                                      const std::function<void()>& done) {
+  const auto sums = std::make_shared<io::SumsOfInputs>();
+  sums_ = sums.get();
+  for (Matrix& window : hidden) {
+    runner_->run(0, 1, window);
     done();
   }
+  return io::views_of(sums);
+}
+
+Calibration calibrate(const io::ModelFiles& files, std::span<const Window> windows,
+                      ThreadPool& pool, const std::function<void()>& done) {
+  std::vector<Matrix> hidden;
+  for (const Window& window : windows) hidden.push_back(model::embed(files, window, pool));
+  const auto sums = std::make_shared<io::SumsOfInputs>();
+  for (std::size_t block = 0; block < files.config.layers; ++block) {
+    BlockCalibrator calibrator(files, block, longest(windows), pool);
+    for (const WindowRange& part : parts_of(windows.size())) {
+      const std::span run(hidden.data() + part.begin, part.end - part.begin);
+      io::add_sums(calibrator.run(run, done), files.path.string(), *sums, pool);
+    }
+  }
   Calibration calibration;
-  calibration.inputs = calibrator->sums();
-  for (auto& [name, sums] : calibration.inputs) sums.owner = calibrator;
+  calibration.inputs = io::views_of(sums);
   return calibration;
 }
 

@@ -2,7 +2,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
-#include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -10,43 +10,63 @@
 #include "squish/base/threads.h"
 #include "squish/io/calibration.h"
 #include "squish/io/model_files.h"
-#include "squish/model/tokenizer.h"
+#include "squish/model/transformer.h"
 
-/// Calibration: what the inputs of a model's linear layers look like on a text.
+/// Calibration: what the inputs of a model's linear layers look like on a text. The text goes
+/// through one block of the model at a time, in parts of its windows that are summed on their own,
+/// so that memory holds a block and its sums alone, and parts may be anybody's work.
 namespace squish::compress {
 
 using io::Calibration;
 using io::input_name;
 using io::InputSums;
+using Window = std::vector<model::TokenId>;
 
 /// What the last bits of the sums depend on besides model and text.
 std::string made_by();
 
 /// Digest of the tokens of all windows.
-std::string tokens_sha256(std::span<const std::vector<model::TokenId>> windows);
+std::string tokens_sha256(std::span<const Window> windows);
 
-/// Runs a model over windows of text, one after the other, and adds up what its linear layers are
-/// given. Memory: the model in floats and the sums. Deterministic for any number of threads.
-class Calibrator {
+/// Windows [begin, end) of a text.
+struct WindowRange {
+  std::size_t begin, end;
+};
+/// At most 32, as equal as can be: that depends on nothing but the number of windows. The sums of a
+/// calibration are those of its parts, each from zero, added in their order.
+std::vector<WindowRange> parts_of(std::size_t windows);
+
+/// Tokens of the longest window.
+std::size_t longest(std::span<const Window> windows);
+
+/// Of model::build_block()'s model, for its cache.
+io::ModelConfig one_block(io::ModelConfig config);
+
+/// One block, its linear layers in floats.
+class BlockCalibrator {
  public:
-  Calibrator(const io::ModelFiles& files, ThreadPool& pool);
-  /// Goes on from sums made earlier (of the same model, which is not checked here).
-  Calibrator(const io::ModelFiles& files, const std::map<std::string, InputSums>& start,
-             ThreadPool& pool);
-  ~Calibrator();
+  /// For windows of no more than `most` tokens.
+  BlockCalibrator(const io::ModelFiles& files, std::size_t block, std::size_t most,
+                  ThreadPool& pool);
+  BlockCalibrator(const BlockCalibrator&) = delete;
+  BlockCalibrator& operator=(const BlockCalibrator&) = delete;
 
-  void add(std::span<const model::TokenId> window);
-  /// The sums so far. They change with the next add().
-  std::map<std::string, InputSums> sums() const;
+  /// `hidden`, of some windows, goes through the block, in place; the sums over these windows of
+  /// what its linear layers are given. `done` is called after each window. Deterministic for any
+  /// number of threads.
+  std::map<std::string, InputSums> run(std::span<Matrix> hidden, const std::function<void()>& done);
 
  private:
-  struct State;
-  std::unique_ptr<State> state_;
+  ThreadPool& pool_;
+  io::SumsOfInputs* sums_ = nullptr;  // of the run at work
+  model::Transformer block_;
+  model::KvCache cache_;
+  std::optional<model::BlockRunner> runner_;
 };
 
-/// All windows at once; `done` is called after each. The source is left without texts.
-Calibration calibrate(const io::ModelFiles& files,
-                      std::span<const std::vector<model::TokenId>> windows, ThreadPool& pool,
-                      const std::function<void()>& done);
+/// All blocks, one after the other, with the activations of all windows in memory. `done` is called
+/// after each window of each block. The source is left without texts.
+Calibration calibrate(const io::ModelFiles& files, std::span<const Window> windows,
+                      ThreadPool& pool, const std::function<void()>& done);
 
 }  // namespace squish::compress

@@ -45,7 +45,7 @@ quant::InputMoments correlated(std::size_t n) {
   quant::InputMoments moments{linalg::SymmetricMatrix(n), std::vector<double>(n)};
   for (std::size_t i = 0; i < n; ++i) {
     for (std::size_t j = 0; j < n; ++j) {
-      moments.second(i, j) = std::pow(0.9, static_cast<double>(i > j ? i - j : j - i));
+      moments.second.at(i, j) = std::pow(0.9, static_cast<double>(i > j ? i - j : j - i));
     }
   }
   return moments;
@@ -75,7 +75,32 @@ Trial try_on(const quant::Spec& spec, std::size_t cols, bool calibrated, ThreadP
   return trial;
 }
 
+bool has_moments(const PlannedTensor& tensor, bool calibrated) {
+  return calibrated && tensor.linear && quant::find_method(tensor.spec.method()).prepare != nullptr;
+}
+
 }  // namespace
+
+std::size_t peak_memory(const Plan& plan, bool calibrated, std::size_t at_once) {
+  double peak = 0;
+  for (const TensorRun& run : runs_of_one_input(plan.compressed, false)) {
+    std::vector<double> each;  // of the run's tensors
+    double preparing = 0, prepared = 0;
+    for (std::size_t t = run.begin; t < run.end; ++t) {
+      const PlannedTensor& tensor = plan.compressed[t];
+      const quant::WorkingMemory& need = quant::find_method(tensor.spec.method()).memory;
+      const double cols = static_cast<double>(tensor.cols);
+      each.push_back(sizeof(float) * need.weights * static_cast<double>(tensor.rows) * cols);
+      if (!has_moments(tensor, calibrated)) continue;
+      preparing = std::max(preparing, sizeof(double) * need.preparing * cols * cols);
+      prepared = std::max(prepared, sizeof(double) * need.prepared * cols * cols);
+    }
+    std::ranges::sort(each, std::greater());
+    each.resize(std::min(each.size(), at_once));
+    peak = std::max({peak, preparing, prepared + std::accumulate(each.begin(), each.end(), 0.0)});
+  }
+  return static_cast<std::size_t>(kProgramBytes + peak);
+}
 
 Estimate estimate(const io::ModelFiles& files, const Plan& plan, bool calibrated,
                   ThreadPool& pool) {
@@ -83,21 +108,11 @@ Estimate estimate(const io::ModelFiles& files, const Plan& plan, bool calibrated
   std::set<std::pair<std::string, std::string>> prepared;              // input, spec
   std::set<std::string> learned;                                       // shared codebooks
   Estimate result;
-  double bytes = 0, memory = 0;
-  std::vector<double> together;  // what each of the tensors takes that share an input
-  for (std::size_t i = 0; i < plan.compressed.size(); ++i) {
-    const PlannedTensor& tensor = plan.compressed[i];
-    const quant::Method& method = quant::find_method(tensor.spec.method());
+  double bytes = 0;
+  for (const PlannedTensor& tensor : plan.compressed) {
     const std::string spec = tensor.spec.full();
-    const bool with_moments = calibrated && method.prepare != nullptr && tensor.linear;
-    const double cols = static_cast<double>(tensor.cols);
-    const double weights = static_cast<double>(tensor.rows) * cols;
-    if (i == 0 || !share_input(tensor, plan.compressed[i - 1])) together.clear();
-    together.push_back(4 * method.memory.weights * weights);
-    std::sort(together.begin(), together.end(), std::greater());
-    const std::size_t at_once = std::min(together.size(), static_cast<std::size_t>(pool.size()));
-    memory = std::max(memory, std::accumulate(together.begin(), together.begin() + at_once, 0.0) +
-                                  (with_moments ? 8 * method.memory.hessians * cols * cols : 0));
+    const bool with_moments = has_moments(tensor, calibrated);
+    const double weights = static_cast<double>(tensor.rows) * static_cast<double>(tensor.cols);
     bytes += tensor.nominal_bpw * weights / 8;
     auto [at, is_new] = trials.try_emplace({spec, tensor.cols, with_moments});
     if (is_new) at->second = try_on(tensor.spec, tensor.cols, with_moments, pool);
@@ -113,7 +128,6 @@ Estimate estimate(const io::ModelFiles& files, const Plan& plan, bool calibrated
   for (const std::string& name : plan.kept) {
     bytes += static_cast<double>(files.table.at(name).stored_bytes());
   }
-  result.memory_bytes = static_cast<std::size_t>(kProgramBytes + memory);
   result.disk_bytes = static_cast<std::size_t>(bytes);
   return result;
 }

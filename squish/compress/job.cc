@@ -35,17 +35,8 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::size_t kDigestLength = 16;  // of a folder's name
-
-/// Keeps other jobs off the same directory, or has them `wait`.
-FileLock lock_directory(const fs::path& directory, bool wait = false) {
-  if (!fs::is_directory(directory)) fail("{}: expected a directory", directory.string());
-  FileLock lock(directory);
-  if (!lock.is_open()) fail("{}: cannot be opened: {}", directory.string(), std::strerror(errno));
-  if (!lock.take(wait) && errno == EWOULDBLOCK) {
-    fail("{}: another squish quantize is writing there", directory.string());
-  }
-  return lock;
-}
+// Holds activations between two layers while a sequential job is unfinished.
+constexpr const char* kSequential = "sequential";
 
 /// Shares out the time that passes among those at work, so that the sum of what each was given is
 /// no more than that.
@@ -124,7 +115,7 @@ class Job {
       io::write_manifest(job, file_count(), out);
     }
     // A whole checkpoint may lie where nothing can be removed, and need not.
-    for (const char* name : {kCandidates, io::kJobFile}) {
+    for (const char* name : {kCandidates, kSequential, io::kJobFile}) {
       if (fs::exists(out / name)) fs::remove_all(out / name);
     }
   }
@@ -206,13 +197,17 @@ class Job {
       if (!table) fail("{}: is missing or damaged", file(index + 1).string());
       return io::read_matrix(table->at(tensor), pool_);
     };
-    sequential_.emplace(files_, options_.sequential, compressed, pool_);
+    const fs::path folder = options_.out / kSequential;
+    if (team_.leads()) {
+      fs::remove_all(folder);
+      fs::create_directory(folder);
+    }
+    team_.broadcast("");
+    sequential_.emplace(files_, options_.sequential, compressed, folder, team_, pool_);
     inputs_.emplace(
         [=, this](const std::string& tensor) -> std::optional<quant::InputMoments> {
-          map_ = {};
           if (!planned(tensor)->linear) return {};  // an embedding
-          map_ = sequential_->at(tensor);
-          return std::move(map_.moments);
+          return std::move(map_.moments);           // which PreparedInputs keeps
         },
         options_.seed, pool_);
   }
@@ -248,9 +243,9 @@ class Job {
   void write_files() {
     if (team_.leads()) write_first_file();
     team_.broadcast("");
-    io::TensorTable first;
-    io::read_checkpoint_file(file(0), first);
-    shared_ = std::move(first.shared);
+    io::TensorTable kept;
+    io::read_checkpoint_file(file(0), kept);
+    shared_ = std::move(kept.shared);
     std::size_t weights = 0;
     for (const PlannedTensor& tensor : plan_.compressed) weights += tensor.rows * tensor.cols;
     Log log(options_.out, team_.rank());
@@ -259,8 +254,30 @@ class Job {
     const auto advance = [&](const PlannedTensor& tensor, bool is_done) {
       progress.advance(is_done ? static_cast<double>(tensor.rows * tensor.cols) : 0, tensor.name);
     };
+    const bool in_order = sequential_ || team_.size() == 1;
+    std::vector<TensorRun> runs = runs_of_one_input(plan_.compressed, !in_order);
+    if (!sequential_) return share_out(runs, log, advance);
+    for (const TensorRun& run : runs) {
+      // What is asked for on one rank is asked for on all.
+      const PlannedTensor& first = plan_.compressed[run.begin];
+      std::string missing;
+      for (std::size_t t = run.begin; t < run.end && team_.leads(); ++t) {
+        if (!read_done(file(t + 1), plan_.compressed[t])) missing = "some";
+      }
+      if (!team_.broadcast(missing).empty() && first.linear) map_ = sequential_->at(first.name);
+      std::vector<TensorRun> each = {run};
+      if (team_.size() > 1) {
+        each.clear();
+        for (std::size_t t = run.begin; t < run.end; ++t) each.push_back({t, t + 1});
+      }
+      share_out(each, log, advance);
+      team_.broadcast("");  // they are what the next input is behind
+    }
+  }
+
+  /// The tensors of each run, which have one input, by one rank.
+  void share_out(const std::vector<TensorRun>& runs, Log& log, const Advance& advance) {
     const std::vector<PlannedTensor>& tensors = plan_.compressed;
-    const std::vector<TensorRun> runs = runs_of_one_input(tensors, team_.size() > 1);
     const auto work = [&](std::size_t run) {
       std::vector<Wanted> wanted;
       for (std::size_t t = runs[run].begin; t < runs[run].end; ++t) {
@@ -363,7 +380,7 @@ class Job {
       share = worker.seconds() / static_cast<double>(std::ranges::count_if(found, is_missing));
     }
     std::vector<Stored> stored(wanted.size());
-    pool_.run(wanted.size(), [&](std::size_t i) {
+    const auto store = [&](std::size_t i) {
       const auto& [tensor, path] = wanted[i];
       advance(tensor, false);
       if (found[i]) {
@@ -375,7 +392,13 @@ class Job {
         stored[i] = write_tensor(tensor, path, inputs[i], share, log);
       }
       advance(tensor, true);
-    });
+    };
+    const bool is_limited = options_.at_once > 0 && options_.at_once < pool_.size();
+    const std::size_t step =
+        is_limited ? static_cast<std::size_t>(options_.at_once) : wanted.size();
+    for (std::size_t first = 0; first < wanted.size(); first += step) {
+      pool_.run(std::min(step, wanted.size() - first), [&](std::size_t i) { store(first + i); });
+    }
     return stored;
   }
 

@@ -28,6 +28,8 @@ struct JobOptions {
   const Target* target = nullptr;
   /// That share out the tensors; null: this process alone.
   Team* team = nullptr;
+  /// Tensors of one input that are compressed at a time; 0: as many as there are threads.
+  int at_once = 0;
   /// Where a target's candidates are kept for other targets; empty: in `out`, until it is whole.
   std::filesystem::path candidates;
 };

@@ -58,14 +58,16 @@ struct TensorRun {
 std::vector<TensorRun> runs_of_one_input(const std::vector<PlannedTensor>& tensors,
                                          bool largest_first);
 
-/// What a job is going to take, from the plan alone.
+/// Anonymous memory that a job of fixed specs holds at its peak; `at_once`: of the tensors of one
+/// input, so many are compressed at a time. `calibrated`: with the moments of the inputs.
+std::size_t peak_memory(const Plan& plan, bool calibrated, std::size_t at_once);
+
+/// What a job is going to take besides, from the plan alone.
 struct Estimate {
-  std::size_t memory_bytes = 0;  ///< anonymous memory at its peak
-  std::size_t disk_bytes = 0;    ///< of the checkpoint, by the methods' formulas
-  double seconds = 0;            ///< by a trial of each spec on a few rows; calibration apart
+  std::size_t disk_bytes = 0;  ///< of the checkpoint, by the methods' formulas
+  double seconds = 0;          ///< by a trial of each spec on a few rows; calibration apart
 };
-/// `calibrated`: with the moments of the inputs. Runs each spec on some rows of made-up weights
-/// of the widths that it is for: some seconds.
+/// Runs each spec on some rows of made-up weights of the widths that it is for: some seconds.
 Estimate estimate(const io::ModelFiles& files, const Plan& plan, bool calibrated, ThreadPool& pool);
 
 /// The embedding by uncalibrated int`embed_bits` and the head by int`head_bits`, in groups of 64

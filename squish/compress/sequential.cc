@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <cassert>
 #include <memory>
+#include <set>
 
 #include "squish/base/error.h"
 #include "squish/base/interrupt.h"
-#include "squish/linalg/outer_product.h"
+#include "squish/compress/calibration.h"
 #include "squish/linalg/solve.h"
-#include "squish/quant/quantizer.h"
 
 namespace squish::compress {
 namespace {
@@ -26,9 +26,6 @@ constexpr std::size_t kEndOfHalf[] = {4, 7};
 
 constexpr const char* kEmbedding = "model.embed_tokens.weight";
 
-// As squish calibrate has it.
-constexpr float kLargestActivation = quant::kLargestWeight;
-
 // Relative to the mean of H's diagonal: where x̂ hardly varies, what (x - x̂) seems to owe it is
 // chance.
 constexpr double kRidge = 0.01;
@@ -43,54 +40,6 @@ std::unique_ptr<model::Linear> dense(Matrix weights) {
   return model::dense_linear(std::make_shared<const Matrix>(std::move(weights)));
 }
 
-std::size_t longest(std::span<const std::vector<model::TokenId>> windows) {
-  std::size_t length = 0;
-  for (const auto& window : windows) length = std::max(length, window.size());
-  return length;
-}
-
-/// a - b, into a.
-void subtract(std::span<float> a, std::span<const float> b) {
-  for (std::size_t j = 0; j < a.size(); ++j) a[j] -= b[j];
-}
-
-/// Sums over tokens, while they are made.
-struct Sums {
-  std::size_t width, tokens = 0;
-  AlignedVector<double> sum, products;    // of x̂, of x̂ x̂ᵀ (its triangle)
-  AlignedVector<double> shift, residual;  // of (x - x̂) x̂ᵀ, of (r - r̂) x̂ᵀ
-
-  Sums(std::size_t n, std::size_t stream)
-      : width(n), sum(n), products(linalg::triangle_size(n)), shift(n * n), residual(stream * n) {}
-
-  /// `x` and `r` become differences from `own` and `own_r`; `r` has no columns where it is not
-  /// wanted. Tokens at which one of them is not finite do not count.
-  void add(Matrix x, Matrix own, Matrix r, ConstMatrixView own_r, ThreadPool& pool) {
-    const auto good = [](std::span<const float> row) {
-      return linalg::all_within(row, kLargestActivation);
-    };
-    std::size_t kept = 0;
-    for (std::size_t t = 0; t < x.rows(); ++t) {
-      if (!good(x.row(t)) || !good(own.row(t))) continue;
-      if (r.cols() > 0 && (!good(r.row(t)) || !good(own_r.row(t)))) continue;
-      subtract(x.row(t), own.row(t));
-      if (r.cols() > 0) subtract(r.row(t), own_r.row(t));
-      for (Matrix* const matrix : {&x, &own, &r}) {
-        if (kept < t) std::ranges::copy(matrix->row(t), matrix->row(kept).data());
-      }
-      ++kept;
-    }
-    tokens += kept;
-    const ConstMatrixView behind = own.view().row_range(0, kept);
-    linalg::add_rows(behind, sum, pool);
-    linalg::add_outer_products(behind, products, pool);
-    linalg::add_cross_products(x.view().row_range(0, kept), behind, shift, pool);
-    if (r.cols() > 0) {
-      linalg::add_cross_products(r.view().row_range(0, kept), behind, residual, pool);
-    }
-  }
-};
-
 /// Times (H + ridge)⁻¹; empty where all is zero, or no ridge up to the mean of the diagonal makes H
 /// invertible.
 Matrix regressed(const linalg::SymmetricMatrix& second, std::span<double> on, ThreadPool& pool) {
@@ -99,7 +48,7 @@ Matrix regressed(const linalg::SymmetricMatrix& second, std::span<double> on, Th
   double mean = 0;
   for (std::size_t i = 0; i < n; ++i) mean += second(i, i) / static_cast<double>(n);
   for (double ridge = kRidge; ridge <= 1; ridge *= 10) {
-    linalg::SymmetricMatrix h = second;
+    linalg::SquareMatrix h = linalg::expand(second);
     for (std::size_t i = 0; i < n; ++i) h(i, i) += ridge * mean;
     if (!linalg::solve_right(h, on, pool)) continue;
     Matrix found(on.size() / n, n);
@@ -112,47 +61,59 @@ Matrix regressed(const linalg::SymmetricMatrix& second, std::span<double> on, Th
 
 }  // namespace
 
-SequentialInputs::SequentialInputs(const io::ModelFiles& files,
-                                   std::span<const std::vector<model::TokenId>> windows,
-                                   Compressed compressed, ThreadPool& pool)
+SequentialInputs::SequentialInputs(const io::ModelFiles& files, std::span<const Window> windows,
+                                   Compressed compressed, std::filesystem::path folder, Team& team,
+                                   ThreadPool& pool)
     : files_(files),
       windows_(windows),
       compressed_(std::move(compressed)),
+      folder_(std::move(folder)),
+      team_(team),
       pool_(pool),
       names_(io::linear_names(files.config)),
-      cache_(files.config, longest(windows)) {
+      original_{{}, {folder_, "original", windows, files.config.hidden}},
+      own_{{}, {folder_, "own", windows, files.config.hidden}},
+      cache_(one_block(files.config), longest(windows)) {
   assert(names_.size() == kLinearsOfBlock * files.config.layers);
 }
 
 /// Both streams to the first block.
 void SequentialInputs::start() {
-  for (Stream* const stream : {&original_, &own_}) {
-    std::optional<Matrix> weights;
-    if (stream == &own_) weights = compressed_(kEmbedding);
-    if (!weights) weights = model::load_weights(files_, kEmbedding, pool_);
-    const auto embedding = std::make_shared<const Matrix>(std::move(*weights));
-    stream->model = model::build_transformer(
-        files_, {embedding, embedding}, pool_,
-        [](const std::string&) { return std::unique_ptr<model::Linear>(); });
-    for (const auto& window : windows_) {
-      stream->hidden.push_back(model::embed(stream->model, window));
+  is_started_ = true;
+  std::optional<Matrix> own;
+  bool is_read = false;
+  const auto embed = [&](std::size_t part) {
+    if (!is_read) own = compressed_(kEmbedding);
+    is_read = true;
+    std::vector<Matrix> hidden;
+    const WindowRange& range = original_.hidden.parts()[part];
+    for (std::size_t w = range.begin; w < range.end; ++w) {
+      hidden.push_back(model::embed(files_, windows_[w], pool_));
     }
-    stream->model.embedding.reset();  // not needed any more
-    stream->model.head.reset();
-  }
+    original_.hidden.write(0, part, hidden);
+    for (std::size_t i = 0; own && i < hidden.size(); ++i) {
+      const Window& window = windows_[range.begin + i];
+      for (std::size_t t = 0; t < window.size(); ++t) {
+        std::ranges::copy(own->row(window[t]), hidden[i].row(t).data());
+      }
+    }
+    own_.hidden.write(0, part, hidden);
+    return std::string();
+  };
+  team_.share(original_.hidden.parts().size(), embed, [](std::size_t, int, const std::string&) {});
+  team_.broadcast("");
   for (Stream* const stream : {&original_, &own_}) load_block(*stream);
 }
 
-/// The linear layers of the block that the streams are at, from the model, and of no other.
+/// The block that the streams are at, from the model.
 void SequentialInputs::load_block(Stream& stream) {
   const std::size_t block = halves_ / 2;
-  for (model::Layer& layer : stream.model.layers) {
-    for (std::size_t i = 0; i < kLinearsOfBlock; ++i) linear_at(layer, i).reset();
-  }
-  for (std::size_t i = 0; block < stream.model.layers.size() && i < kLinearsOfBlock; ++i) {
-    linear_at(stream.model.layers[block], i) =
-        dense(model::load_weights(files_, names_[block * kLinearsOfBlock + i], pool_));
-  }
+  stream.block = {};  // before the next is there
+  if (block == files_.config.layers) return;
+  const auto linear = [&](const std::string& name) {
+    return dense(model::load_weights(files_, name, pool_));
+  };
+  stream.block = model::build_block(files_, block, linear, pool_);
 }
 
 /// Our stream's linear layers before `end` become what they were compressed to.
@@ -160,20 +121,29 @@ void SequentialInputs::install(std::size_t end) {
   for (; installed_ < end; ++installed_) {
     std::optional<Matrix> weights = compressed_(names_[installed_]);
     if (!weights) continue;
-    linear_at(own_.model.layers[installed_ / kLinearsOfBlock], installed_ % kLinearsOfBlock) =
-        dense(std::move(*weights));
+    linear_at(own_.block.layers.front(), installed_ % kLinearsOfBlock) = dense(std::move(*weights));
   }
 }
 
 /// Both streams, one half of a block further.
 void SequentialInputs::advance() {
-  const std::size_t block = halves_ / 2, half = halves_ % 2;
-  install(block * kLinearsOfBlock + kEndOfHalf[half]);
-  for (Stream* const stream : {&original_, &own_}) {
-    for (Matrix& hidden : stream->hidden) {
-      stop_if_interrupted();
-      model::run_half(stream->model, block, kHalves[half], hidden, cache_, pool_);
+  const std::size_t half = halves_ % 2;
+  install(halves_ / 2 * kLinearsOfBlock + kEndOfHalf[half]);
+  const auto run = [&](std::size_t part) {
+    for (Stream* const stream : {&original_, &own_}) {
+      std::vector<Matrix> hidden = stream->hidden.read(halves_, part);
+      for (Matrix& window : hidden) {
+        stop_if_interrupted();
+        model::run_half(stream->block, 0, kHalves[half], window, cache_, pool_);
+      }
+      stream->hidden.write(halves_ + 1, part, hidden);
     }
+    return std::string();
+  };
+  team_.share(original_.hidden.parts().size(), run, [](std::size_t, int, const std::string&) {});
+  team_.broadcast("");
+  for (Stream* const stream : {&original_, &own_}) {
+    if (team_.leads()) stream->hidden.remove(halves_);
   }
   ++halves_;
   if (halves_ % 2 == 0) {
@@ -182,32 +152,70 @@ void SequentialInputs::advance() {
   }
 }
 
-SequentialInput SequentialInputs::measure(LayerInput input) {
-  const std::size_t block = halves_ / 2;
-  const auto given = [&](const Stream& stream, std::size_t window) {
-    return model::layer_input(stream.model, block, input, stream.hidden[window], cache_, pool_);
-  };
+SequentialSums SequentialInputs::measure_part(LayerInput input, std::size_t part) {
   const bool to_stream = input == LayerInput::o || input == LayerInput::down;
-  std::optional<Sums> sums;
-  for (std::size_t window = 0; window < own_.hidden.size(); ++window) {
+  std::vector<Matrix> original = original_.hidden.read(halves_, part),
+                      own = own_.hidden.read(halves_, part);
+  const auto given = [&](const Stream& stream, const Matrix& hidden) {
+    return model::layer_input(stream.block, 0, input, hidden, cache_, pool_);
+  };
+  std::optional<SequentialSums> sums;
+  for (std::size_t i = 0; i < own.size(); ++i) {
     stop_if_interrupted();
-    Matrix x = given(original_, window), own = given(own_, window);
-    const Matrix& stream = original_.hidden[window];
-    if (!sums) sums.emplace(x.cols(), to_stream ? stream.cols() : 0);
-    sums->add(std::move(x), std::move(own), to_stream ? stream : Matrix(stream.rows(), 0),
-              own_.hidden[window], pool_);
+    Matrix x = given(original_, original[i]);
+    if (!sums) sums.emplace(x.cols(), to_stream ? files_.config.hidden : 0);
+    sums->add(std::move(x), given(own_, own[i]), to_stream ? std::move(original[i]) : Matrix(),
+              to_stream ? own[i].view() : ConstMatrixView(), pool_);
   }
+  return std::move(*sums);
+}
+
+SequentialInput SequentialInputs::measure(LayerInput input) {
+  const bool is_shared = team_.size() > 1;
+  std::optional<SequentialSums> sums;
+  std::size_t next = 0;
+  const auto file = [&](std::size_t part) { return folder_ / fmt::format("sums-{}", part); };
+  const auto all = folder_ / "sums";
+  // The width of this input, for those that read what others summed.
+  const io::ModelConfig& c = files_.config;
+  const std::size_t width = input == LayerInput::o      ? c.heads * c.head_dim
+                            : input == LayerInput::down ? c.intermediate
+                                                        : c.hidden;
+  const std::size_t stream = input == LayerInput::o || input == LayerInput::down ? c.hidden : 0;
+  std::optional<SequentialSums> made;
+  const auto work = [&](std::size_t part) {
+    made = measure_part(input, part);
+    if (is_shared) write_sums(file(part), *made);
+    return std::string();
+  };
+  std::set<std::size_t> summed;
+  const auto collect = [&](std::size_t part, int, const std::string&) {
+    summed.insert(part);
+    for (; summed.erase(next) > 0; ++next) {
+      if (!sums) sums.emplace(width, stream);
+      sums->add(is_shared ? read_sums(file(next), width, stream) : *made);
+      if (is_shared) std::filesystem::remove(file(next));
+    }
+  };
+  team_.share(original_.hidden.parts().size(), work, collect);
+  made.reset();
+  if (is_shared) {
+    if (team_.leads()) write_sums(all, *sums);
+    team_.broadcast("");
+    if (!team_.leads()) sums = read_sums(all, width, stream);
+  }
+  const std::size_t block = halves_ / 2;
   const std::string& name = names_[block * kLinearsOfBlock + kFirst[static_cast<int>(input)]];
   if (!sums || sums->tokens == 0) {
     fail("{}: no activation at the input of {} is finite", files_.path.string(), name);
   }
   const double share = 1 / static_cast<double>(sums->tokens);
   SequentialInput found;
-  found.moments.second = linalg::expand_triangle(sums->products, sums->width, share);
-  sums->products = {};
+  const auto products = std::make_shared<const AlignedVector<double>>(std::move(sums->products));
+  found.moments.second = {sums->width, *products, share, products};
   for (const double sum : sums->sum) found.moments.mean.push_back(share * sum);
-  for (auto* const all : {&sums->shift, &sums->residual}) {
-    for (double& value : *all) value *= share;
+  for (auto* const values : {&sums->shift, &sums->residual}) {
+    for (double& value : *values) value *= share;
   }
   found.correction = regressed(found.moments.second, sums->shift, pool_);
   sums->shift = {};
@@ -223,32 +231,32 @@ SequentialInput SequentialInputs::at(const std::string& linear) {
   while (input + 1 < std::size(kFirst) && kFirst[input + 1] <= within) ++input;
   const std::size_t half = 2 * block + input / 2;
   assert(halves_ <= half);
-  if (own_.hidden.empty()) start();
+  if (!is_started_) start();
   while (halves_ < half) advance();
   install(block * kLinearsOfBlock + kFirst[input]);
   return measure(kInputs[input]);
 }
 
-std::size_t sequential_memory(const io::ModelFiles& files,
-                              std::span<const std::vector<model::TokenId>> windows) {
+std::size_t sequential_memory(const io::ModelFiles& files, std::span<const Window> windows) {
   const io::ModelConfig& c = files.config;
-  std::size_t tokens = 0;
-  for (const auto& window : windows) tokens += window.size();
+  std::size_t part = 0;
+  for (const WindowRange& range : parts_of(windows.size())) {
+    part = std::max(part, range.end - range.begin);
+  }
   const std::size_t window = longest(windows), attention = c.heads * c.head_dim,
                     kv = c.kv_heads * c.head_dim, width = std::max(c.intermediate, c.hidden);
-  const std::size_t hidden = 2 * tokens * c.hidden * sizeof(float);
-  const std::size_t cache = 2 * c.layers * window * kv * sizeof(float);
+  const std::size_t hidden = 2 * part * window * c.hidden * sizeof(float);
+  const std::size_t cache = 2 * window * kv * sizeof(float);
   const std::size_t blocks =
       2 * c.hidden * (2 * attention + 2 * kv + 3 * c.intermediate) * sizeof(float);
   const std::size_t pass =
       window * (2 * c.hidden + 2 * attention + 2 * kv + 2 * c.intermediate) * sizeof(float);
   const std::size_t inputs = 2 * window * width * sizeof(float);
-  // The sums (of the square of the input's triangle, of the square, and of the stream's rows), H,
-  // what of it is factored, and what comes of them.
-  const std::size_t sums = width * width * (3 * sizeof(double) + sizeof(float)) +
-                           c.hidden * width * (sizeof(double) + sizeof(float));
-  return hidden + cache +
-         std::max(blocks + pass + inputs + sums, c.vocab * c.hidden * sizeof(float));
+  // Of a part and of all, of the input's triangle, of its square, and of the stream's rows; then
+  // what is factored of H and what comes of it take the place of the part's.
+  const std::size_t sums =
+      width * width * 3 * sizeof(double) + 2 * c.hidden * width * sizeof(double);
+  return hidden + cache + blocks + pass + inputs + sums;
 }
 
 }  // namespace squish::compress

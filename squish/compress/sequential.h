@@ -1,11 +1,15 @@
 #pragma once
+#include <filesystem>
 #include <functional>
 #include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "squish/base/team.h"
 #include "squish/base/threads.h"
+#include "squish/compress/hidden_states.h"
+#include "squish/compress/sequential_sums.h"
 #include "squish/io/model_files.h"
 #include "squish/model/transformer.h"
 #include "squish/quant/moments.h"
@@ -31,41 +35,45 @@ class SequentialInputs {
   /// What became of a linear layer, as floats; none: it stays as it is.
   using Compressed = std::function<std::optional<Matrix>(const std::string& linear)>;
 
-  /// Keeps the activations of both models between two layers for all tokens, and both models'
-  /// current block in floats.
-  SequentialInputs(const io::ModelFiles& files,
-                   std::span<const std::vector<model::TokenId>> windows, Compressed compressed,
+  /// The activations of both models between two layers lie in files in `folder`, which all ranks
+  /// see; memory holds both models' current block in floats. The parts of the text are shared out
+  /// among the team.
+  SequentialInputs(const io::ModelFiles& files, std::span<const Window> windows,
+                   Compressed compressed, std::filesystem::path folder, Team& team,
                    ThreadPool& pool);
 
-  /// Of the input of `linear`; asked for in the order of io::linear_names(), inputs may be left
-  /// out. All linear layers before those that share this input are then taken from `compressed`.
-  /// Error where no activation is finite.
+  /// Of the input of `linear`, on all ranks at once; asked for in the order of io::linear_names(),
+  /// inputs may be left out. All linear layers before those that share this input are then taken
+  /// from `compressed`. Error where no activation is finite.
   SequentialInput at(const std::string& linear);
 
  private:
   struct Stream {
-    model::Transformer model;    // of which only the current block has linear layers
-    std::vector<Matrix> hidden;  // by window: what the current half of the block is given
+    model::Transformer block;  // the current one
+    HiddenStates hidden;       // by half of a block: what it is given
   };
   void start();
   void load_block(Stream& stream);
   void install(std::size_t end);
   void advance();
+  SequentialSums measure_part(model::LayerInput input, std::size_t part);
   SequentialInput measure(model::LayerInput input);
 
   const io::ModelFiles& files_;
-  std::span<const std::vector<model::TokenId>> windows_;
+  std::span<const Window> windows_;
   Compressed compressed_;
+  std::filesystem::path folder_;
+  Team& team_;
   ThreadPool& pool_;
   std::vector<std::string> names_;  // all linear layers
   std::size_t installed_ = 0;       // of them, taken from compressed_
   std::size_t halves_ = 0;          // that both streams are behind
+  bool is_started_ = false;
   Stream original_, own_;
   model::KvCache cache_;  // as large as the longest window; stays empty between two calls
 };
 
 /// Anonymous memory that SequentialInputs takes at most, besides what a job takes anyway.
-std::size_t sequential_memory(const io::ModelFiles& files,
-                              std::span<const std::vector<model::TokenId>> windows);
+std::size_t sequential_memory(const io::ModelFiles& files, std::span<const Window> windows);
 
 }  // namespace squish::compress

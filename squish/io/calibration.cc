@@ -156,11 +156,6 @@ void check_values(const Calibration& calibration, const std::string& name, const
   }
 }
 
-/// Sums that own their memory, for merging.
-struct OwnedSums {
-  AlignedVector<double> sum, products;
-};
-
 void add_to(AlignedVector<double>& to, std::span<const double> from, ThreadPool& pool) {
   parallel_for(pool, to.size(), 1 << 16, [&](std::size_t begin, std::size_t end) {
     for (std::size_t i = begin; i < end; ++i) to[i] += from[i];
@@ -180,6 +175,28 @@ std::string input_name(const std::string& linear) {
     }
   }
   return linear;
+}
+
+void add_sums(const std::map<std::string, InputSums>& from, const std::string& where,
+              SumsOfInputs& to, ThreadPool& pool) {
+  for (const auto& [name, sums] : from) {
+    OwnedSums& own = to.try_emplace(name, sums.width).first->second;
+    if (own.sum.size() != sums.width) {
+      fail("{}: input '{}' has {} elements, expected {}", where, name, sums.width, own.sum.size());
+    }
+    own.tokens += sums.tokens;
+    own.dropped += sums.dropped;
+    add_to(own.sum, sums.sum, pool);
+    add_to(own.products, sums.products, pool);
+  }
+}
+
+std::map<std::string, InputSums> views_of(std::shared_ptr<const SumsOfInputs> sums) {
+  std::map<std::string, InputSums> views;
+  for (const auto& [name, own] : *sums) {
+    views[name] = {own.tokens, own.dropped, own.sum.size(), own.sum, own.products, sums, {}, {}};
+  }
+  return views;
 }
 
 bool CalibrationSource::finished() const {
@@ -205,7 +222,7 @@ quant::InputMoments Calibration::moments(const std::string& linear) const {
   }
   check_values(*this, name, sums);
   const double scale = 1 / static_cast<double>(sums.tokens);
-  quant::InputMoments moments{linalg::expand_triangle(sums.products, sums.width, scale),
+  quant::InputMoments moments{{sums.width, sums.products, scale, sums.owner},
                               {sums.sum.begin(), sums.sum.end()}};
   for (double& mean : moments.mean) mean *= scale;
   return moments;
@@ -296,36 +313,16 @@ Calibration merge_calibrations(std::vector<Calibration> parts, ThreadPool& pool)
   });
   Calibration merged;
   merged.source.model_sha256 = parts.front().source.model_sha256;
-  const auto owned = std::make_shared<std::map<std::string, OwnedSums>>();
+  const auto owned = std::make_shared<SumsOfInputs>();
   for (const Calibration& part : parts) {
     check_calibration(part, merged.source.model_sha256);
     for (const Run& run : part.source.runs) merged.source.runs.push_back(run);
-    for (const auto& [name, sums] : part.inputs) {
-      check_values(part, name, sums);
-      InputSums& to = merged.inputs[name];
-      OwnedSums& own = (*owned)[name];
-      if (to.width == 0) {
-        to.width = sums.width;
-        own.sum.resize(sums.sum.size());
-        own.products.resize(sums.products.size());
-      } else if (to.width != sums.width) {
-        fail("{}: input '{}' has {} elements, expected {}", name_of(part), name, sums.width,
-             to.width);
-      }
-      to.tokens += sums.tokens;
-      to.dropped += sums.dropped;
-      add_to(own.sum, sums.sum, pool);
-      add_to(own.products, sums.products, pool);
-    }
+    check_values(part);
+    add_sums(part.inputs, name_of(part), *owned, pool);
     merged.text_lines.insert(merged.text_lines.end(), part.text_lines.begin(),
                              part.text_lines.end());
   }
-  for (auto& [name, sums] : merged.inputs) {
-    const OwnedSums& own = owned->at(name);
-    sums.sum = own.sum;
-    sums.products = own.products;
-    sums.owner = owned;
-  }
+  merged.inputs = views_of(owned);
   auto& runs = merged.source.runs;
   const auto digest = [](const Run& run) { return run.tokens_sha256; };
   std::ranges::sort(runs, {}, digest);

@@ -7,7 +7,9 @@
 #include <string>
 #include <vector>
 
+#include "squish/base/buffer.h"
 #include "squish/base/threads.h"
+#include "squish/linalg/symmetric.h"
 #include "squish/quant/moments.h"
 
 /// What calibration found out about the inputs of a model's linear layers, and the file that holds
@@ -30,6 +32,23 @@ struct InputSums {
   /// Of a file's bytes, checked by moments(); empty where the sums were made by this process.
   std::string sum_sha256, products_sha256;
 };
+
+/// Sums while they are made, which own their memory.
+struct OwnedSums {
+  std::uint64_t tokens = 0, dropped = 0;
+  AlignedVector<double> sum, products;
+
+  OwnedSums() = default;
+  explicit OwnedSums(std::size_t width) : sum(width), products(linalg::triangle_size(width)) {}
+};
+using SumsOfInputs = std::map<std::string, OwnedSums>;  ///< by input_name()
+
+/// to += from; what is not there yet begins at zero. The first error is that of a width that is
+/// another one: `where` is what has it.
+void add_sums(const std::map<std::string, InputSums>& from, const std::string& where,
+              SumsOfInputs& to, ThreadPool& pool);
+/// As a calibration takes them.
+std::map<std::string, InputSums> views_of(std::shared_ptr<const SumsOfInputs> sums);
 
 /// What a calibration was made from and by.
 struct CalibrationSource {
@@ -62,9 +81,9 @@ struct Calibration {
   /// 64-bit hashes of the longer lines of the text, ascending: tells a text that shares some.
   std::vector<std::uint64_t> text_lines;
 
-  /// The moments of the input of `linear` (a tensor's name), made anew at every call: width²
-  /// doubles. Error naming file and input if there is none, if all of its activations were dropped,
-  /// or if its bytes are not those that were written.
+  /// The moments of the input of `linear` (a tensor's name), H where the sums lie. Error naming
+  /// file and input if there is none, if all of its activations were dropped, or if its bytes are
+  /// not those that were written.
   quant::InputMoments moments(const std::string& linear) const;
 };
 

@@ -4,6 +4,7 @@
 #include <array>
 #include <cassert>
 #include <cstring>
+#include <numeric>
 
 #include "squish/base/error.h"
 #include "squish/base/half.h"
@@ -286,6 +287,22 @@ quant::Packed read_packed(const Tensor& tensor) {
   return packed;
 }
 
+namespace {
+
+void decode_rows(const Tensor& tensor, std::span<const std::uint32_t> rows, Matrix& out,
+                 ThreadPool& pool) {
+  const std::size_t row_bytes = tensor.bytes.size() / tensor.rows();
+  const std::size_t grain = std::max<std::size_t>(1, 65536 / out.cols());
+  parallel_for(pool, rows.size(), grain, [&](std::size_t begin, std::size_t end) {
+    for (std::size_t i = begin; i < end; ++i) {
+      const auto bytes = tensor.bytes.subspan(stored_row(tensor, rows[i]) * row_bytes, row_bytes);
+      decode_elements(tensor.type, bytes, out.row(i));
+    }
+  });
+}
+
+}  // namespace
+
 Matrix read_matrix(const Tensor& tensor, ThreadPool& pool) {
   if (tensor.packed != nullptr) return quant::dequantize(read_packed(tensor), pool);
   check_sum(tensor.bytes, tensor.sha256, tensor.name);
@@ -299,14 +316,23 @@ Matrix read_matrix(const Tensor& tensor, ThreadPool& pool) {
     for (std::size_t i = 0; i < stored.size(); ++i) out(0, i) = stored[stored_row(tensor, i)];
     return out;
   }
-  const std::size_t row_bytes = tensor.bytes.size() / out.rows();
-  const std::size_t grain = std::max<std::size_t>(1, 65536 / out.cols());
-  parallel_for(pool, out.rows(), grain, [&](std::size_t begin, std::size_t end) {
-    for (std::size_t row = begin; row < end; ++row) {
-      const auto bytes = tensor.bytes.subspan(stored_row(tensor, row) * row_bytes, row_bytes);
-      decode_elements(tensor.type, bytes, out.row(row));
+  std::vector<std::uint32_t> all(out.rows());
+  std::iota(all.begin(), all.end(), 0u);
+  decode_rows(tensor, all, out, pool);
+  return out;
+}
+
+Matrix read_rows(const Tensor& tensor, std::span<const std::uint32_t> rows, ThreadPool& pool) {
+  Matrix out(rows.size(), tensor.cols());
+  if (tensor.packed != nullptr) {
+    const Matrix whole = read_matrix(tensor, pool);
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      std::ranges::copy(whole.row(rows[i]), out.row(i).data());
     }
-  });
+    return out;
+  }
+  check_sum(tensor.bytes, tensor.sha256, tensor.name);
+  if (out.size() > 0) decode_rows(tensor, rows, out, pool);
   return out;
 }
 

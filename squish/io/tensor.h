@@ -112,4 +112,8 @@ quant::Packed read_packed(const Tensor& tensor);
 /// bytes do not match their checksum.
 Matrix read_matrix(const Tensor& tensor, ThreadPool& pool);
 
+/// Rows of a matrix, in the order asked for: no more is decoded than these, unless it is of type
+/// `squish`. Error as of read_matrix(); `rows` must be below tensor.rows().
+Matrix read_rows(const Tensor& tensor, std::span<const std::uint32_t> rows, ThreadPool& pool);
+
 }  // namespace squish::io

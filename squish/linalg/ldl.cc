@@ -10,7 +10,7 @@
 
 namespace squish::linalg {
 
-bool block_ldl(SymmetricMatrix& h, std::size_t block) {
+bool block_ldl(SquareMatrix& h, std::size_t block) {
   keep_blas_single_threaded();
   const std::size_t n = h.size();
   if (n == 0) return true;

@@ -10,6 +10,6 @@ namespace squish::linalg {
 /// them, zeros above. L_ij = C_ij C_jj^-1 and D_j = C_jj C_jj' where H = C C' (Cholesky);
 /// n^3 / 3 flops on the calling thread. False where H is not positive definite or not finite: its
 /// contents are then lost.
-bool block_ldl(SymmetricMatrix& h, std::size_t block);
+bool block_ldl(SquareMatrix& h, std::size_t block);
 
 }  // namespace squish::linalg

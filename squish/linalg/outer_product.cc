@@ -78,23 +78,4 @@ bool all_within(std::span<const float> x, float limit) {
   return sum_ops().within(x.data(), x.size(), limit);
 }
 
-SymmetricMatrix expand_triangle(std::span<const double> triangle, std::size_t n, double scale) {
-  assert(triangle.size() == triangle_size(n));
-  SymmetricMatrix matrix(n);
-  const double* value = triangle.data();
-  for (std::size_t i = 0; i < n; ++i) {
-    for (std::size_t j = i; j < n; ++j) matrix(i, j) = *value++ * scale;
-  }
-  // Tiles keep the strided reads of the transposition within the cache.
-  constexpr std::size_t kTile = 32;
-  for (std::size_t top = 0; top < n; top += kTile) {
-    for (std::size_t left = 0; left <= top; left += kTile) {
-      for (std::size_t i = top; i < std::min(n, top + kTile); ++i) {
-        for (std::size_t j = left; j < std::min(i, left + kTile); ++j) matrix(i, j) = matrix(j, i);
-      }
-    }
-  }
-  return matrix;
-}
-
 }  // namespace squish::linalg

@@ -6,14 +6,8 @@
 #include "squish/base/threads.h"
 #include "squish/linalg/symmetric.h"
 
-/// Sums of outer products x xᵀ, of which the upper triangle alone is kept: row i holds the elements
-/// (i, i) to (i, n - 1), rows follow one another.
+/// Sums of outer products x xᵀ, of which the upper triangle alone is kept (symmetric.h).
 namespace squish::linalg {
-
-/// Elements in the upper triangle of an n x n matrix.
-constexpr std::size_t triangle_size(std::size_t n) { return n * (n + 1) / 2; }
-/// Where row i of it begins.
-constexpr std::size_t triangle_row(std::size_t i, std::size_t n) { return i * (2 * n - i + 1) / 2; }
 
 /// triangle += upper triangle of Xᵀ X; x: tokens x n, finite. Products are summed in f32 over 512
 /// tokens, those sums in f64 in the order of the tokens; the same for any number of threads.
@@ -28,8 +22,5 @@ void add_rows(ConstMatrixView x, std::span<double> sums, ThreadPool& pool);
 
 /// Whether all of x[i] are in +-limit; NaN is not.
 bool all_within(std::span<const float> x, float limit);
-
-/// The whole matrix, times `scale`.
-SymmetricMatrix expand_triangle(std::span<const double> triangle, std::size_t n, double scale);
 
 }  // namespace squish::linalg

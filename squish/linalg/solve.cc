@@ -10,7 +10,7 @@
 
 namespace squish::linalg {
 
-bool solve_right(SymmetricMatrix& h, std::span<double> b, ThreadPool& pool) {
+bool solve_right(SquareMatrix& h, std::span<double> b, ThreadPool& pool) {
   keep_blas_single_threaded();
   const std::size_t n = h.size();
   if (n == 0) return true;

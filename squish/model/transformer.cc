@@ -40,6 +40,47 @@ void copy_rows(ConstMatrixView from, MatrixView to) {
   for (std::size_t t = 0; t < from.rows; ++t) std::ranges::copy(from.row(t), to.row(t).data());
 }
 
+/// `rows`: which ones of the tensor these are; empty: all.
+void check_finite(const Matrix& weights, const io::ModelFiles& files, const std::string& name,
+                  ThreadPool& pool, std::span<const TokenId> rows = {}) {
+  parallel_for(pool, weights.rows(), 256, [&](std::size_t begin, std::size_t end) {
+    for (std::size_t i = begin; i < end; ++i) {
+      for (std::size_t j = 0; j < weights.cols(); ++j) {
+        if (std::isfinite(weights(i, j))) continue;
+        fail("{}: tensor '{}' holds {} at row {}, column {}; expected finite weights",
+             files.path.string(), name, weights(i, j), rows.empty() ? i : rows[i], j);
+      }
+    }
+  });
+}
+
+void check_token(TokenId token, std::size_t vocabulary) {
+  if (token < vocabulary) return;
+  fail("token {} is not in the model's vocabulary of {}", token, vocabulary);
+}
+
+Layer build_layer(const io::ModelFiles& files, std::size_t index, const LinearOf& linear,
+                  ThreadPool& pool) {
+  const std::string block = fmt::format("model.layers.{}.", index), self = block + "self_attn.";
+  Layer layer;
+  layer.q = linear(self + "q_proj.weight");
+  layer.k = linear(self + "k_proj.weight");
+  layer.v = linear(self + "v_proj.weight");
+  layer.o = linear(self + "o_proj.weight");
+  layer.gate = linear(block + "mlp.gate_proj.weight");
+  layer.up = linear(block + "mlp.up_proj.weight");
+  layer.down = linear(block + "mlp.down_proj.weight");
+  layer.q_bias = load_optional(files, self + "q_proj.bias", pool);
+  layer.k_bias = load_optional(files, self + "k_proj.bias", pool);
+  layer.v_bias = load_optional(files, self + "v_proj.bias", pool);
+  layer.o_bias = load_optional(files, self + "o_proj.bias", pool);
+  layer.input_norm = load_vector(files, block + "input_layernorm.weight", pool);
+  layer.post_attention_norm = load_vector(files, block + "post_attention_layernorm.weight", pool);
+  layer.q_norm = load_optional(files, self + "q_norm.weight", pool);
+  layer.k_norm = load_optional(files, self + "k_norm.weight", pool);
+  return layer;
+}
+
 void add(std::span<const float> x, std::span<float> y) {
   linalg::vector_ops().axpy(1, x.data(), x.size(), y.data());
 }
@@ -53,15 +94,7 @@ Matrix load_weights(const io::ModelFiles& files, const std::string& name, Thread
   } catch (const Error& error) {
     fail("{}: {}", files.path.string(), error.what());
   }
-  parallel_for(pool, weights.rows(), 256, [&](std::size_t begin, std::size_t end) {
-    for (std::size_t i = begin; i < end; ++i) {
-      for (std::size_t j = 0; j < weights.cols(); ++j) {
-        if (std::isfinite(weights(i, j))) continue;
-        fail("{}: tensor '{}' holds {} at row {}, column {}; expected finite weights",
-             files.path.string(), name, weights(i, j), i, j);
-      }
-    }
-  });
+  check_finite(weights, files, name, pool);
   return weights;
 }
 
@@ -75,10 +108,8 @@ SharedWeights load_shared(const io::ModelFiles& files, ThreadPool& pool) {
   return shared;
 }
 
-Transformer build_transformer(
-    const io::ModelFiles& files, const SharedWeights& shared, ThreadPool& pool,
-    const std::function<std::unique_ptr<Linear>(const std::string& name)>& linear,
-    std::size_t fused) {
+Transformer build_transformer(const io::ModelFiles& files, const SharedWeights& shared,
+                              ThreadPool& pool, const LinearOf& linear, std::size_t fused) {
   Transformer model{files.config, shared.embedding, {}, {}, nullptr};
   StoredWeights head;
   if (fused > 0) {
@@ -87,25 +118,17 @@ Transformer build_transformer(
   model.head = dense_linear(shared.head, std::move(head.kernel), fused, head.bytes);
   model.norm = load_vector(files, "model.norm.weight", pool);
   for (std::size_t i = 0; i < files.config.layers; ++i) {
-    const std::string block = fmt::format("model.layers.{}.", i), self = block + "self_attn.";
-    Layer& layer = model.layers.emplace_back();
-    layer.q = linear(self + "q_proj.weight");
-    layer.k = linear(self + "k_proj.weight");
-    layer.v = linear(self + "v_proj.weight");
-    layer.o = linear(self + "o_proj.weight");
-    layer.gate = linear(block + "mlp.gate_proj.weight");
-    layer.up = linear(block + "mlp.up_proj.weight");
-    layer.down = linear(block + "mlp.down_proj.weight");
-    layer.q_bias = load_optional(files, self + "q_proj.bias", pool);
-    layer.k_bias = load_optional(files, self + "k_proj.bias", pool);
-    layer.v_bias = load_optional(files, self + "v_proj.bias", pool);
-    layer.o_bias = load_optional(files, self + "o_proj.bias", pool);
-    layer.input_norm = load_vector(files, block + "input_layernorm.weight", pool);
-    layer.post_attention_norm = load_vector(files, block + "post_attention_layernorm.weight", pool);
-    layer.q_norm = load_optional(files, self + "q_norm.weight", pool);
-    layer.k_norm = load_optional(files, self + "k_norm.weight", pool);
+    model.layers.push_back(build_layer(files, i, linear, pool));
   }
   return model;
+}
+
+Transformer build_block(const io::ModelFiles& files, std::size_t index, const LinearOf& linear,
+                        ThreadPool& pool) {
+  Transformer block{files.config, nullptr, {}, {}, nullptr};
+  block.config.layers = 1;
+  block.layers.push_back(build_layer(files, index, linear, pool));
+  return block;
 }
 
 Transformer load_transformer(const io::ModelFiles& files, const SharedWeights& shared,
@@ -147,6 +170,8 @@ class ForwardPass {
     normalise(model_.norm);
     return std::move(normed_);
   }
+
+  std::size_t tokens() const { return tokens_; }
 
   /// Returns what the block after them is given.
   ConstMatrixView run_blocks(std::size_t first, std::size_t last, ConstMatrixView given) {
@@ -282,19 +307,42 @@ class ForwardPass {
 Matrix embed(const Transformer& model, std::span<const TokenId> tokens) {
   Matrix hidden(tokens.size(), model.config.hidden);
   for (std::size_t t = 0; t < tokens.size(); ++t) {
-    if (tokens[t] >= model.embedding->rows()) {
-      fail("token {} is not in the model's vocabulary of {}", tokens[t], model.embedding->rows());
-    }
+    check_token(tokens[t], model.embedding->rows());
     std::ranges::copy(model.embedding->row(tokens[t]), hidden.row(t).data());
   }
   return hidden;
 }
 
+Matrix embed(const io::ModelFiles& files, std::span<const TokenId> tokens, ThreadPool& pool) {
+  const io::Tensor& table = files.table.at(kEmbedding);
+  for (const TokenId token : tokens) check_token(token, table.rows());
+  Matrix hidden;
+  try {
+    hidden = io::read_rows(table, tokens, pool);
+  } catch (const Error& error) {
+    fail("{}: {}", files.path.string(), error.what());
+  }
+  check_finite(hidden, files, kEmbedding, pool, tokens);
+  return hidden;
+}
+
 void run_blocks(const Transformer& model, std::size_t first, std::size_t last, MatrixView hidden,
                 KvCache& cache, ThreadPool& pool) {
-  assert(cache.length() == 0 && hidden.rows <= cache.capacity());
-  ForwardPass pass(model, cache, hidden.rows, pool);
-  copy_rows(pass.run_blocks(first, last, hidden), hidden);
+  BlockRunner(model, cache, pool).run(first, last, hidden);
+}
+
+BlockRunner::BlockRunner(const Transformer& model, KvCache& cache, ThreadPool& pool)
+    : model_(model), cache_(cache), pool_(pool) {}
+
+BlockRunner::~BlockRunner() = default;
+
+void BlockRunner::run(std::size_t first, std::size_t last, MatrixView hidden) {
+  assert(cache_.length() == 0 && hidden.rows <= cache_.capacity());
+  if (pass_ == nullptr || pass_->tokens() != hidden.rows) {
+    pass_.reset();  // before the next is there
+    pass_ = std::make_unique<ForwardPass>(model_, cache_, hidden.rows, pool_);
+  }
+  copy_rows(pass_->run_blocks(first, last, hidden), hidden);
 }
 
 Matrix layer_input(const Transformer& model, std::size_t block, LayerInput input,

@@ -40,13 +40,18 @@ struct SharedWeights {
 };
 SharedWeights load_shared(const io::ModelFiles& files, ThreadPool& pool);
 
-/// Reads norms and biases from `files`; `linear(name)` gives the layer for each name of
-/// io::linear_names(), asked for in that order. Up to `fused` tokens at a time the head is
-/// multiplied as `files` store it, where a kernel can do that.
-Transformer build_transformer(
-    const io::ModelFiles& files, const SharedWeights& shared, ThreadPool& pool,
-    const std::function<std::unique_ptr<Linear>(const std::string& name)>& linear,
-    std::size_t fused = 0);
+/// The layer for a name of io::linear_names(); asked for in that order.
+using LinearOf = std::function<std::unique_ptr<Linear>(const std::string& name)>;
+
+/// Reads norms and biases from `files`. Up to `fused` tokens at a time the head is multiplied as
+/// `files` store it, where a kernel can do that.
+Transformer build_transformer(const io::ModelFiles& files, const SharedWeights& shared,
+                              ThreadPool& pool, const LinearOf& linear, std::size_t fused = 0);
+
+/// One block of the model as a model of its own, for run_blocks() and its halves; without embedding
+/// and head.
+Transformer build_block(const io::ModelFiles& files, std::size_t index, const LinearOf& linear,
+                        ThreadPool& pool);
 
 /// Every linear layer from the files: as it is stored where a kernel can multiply that (see
 /// stored_linear() for `fused`), else as floats. With `fused` 0, for many tokens at a time, no
@@ -64,6 +69,8 @@ Matrix forward(const Transformer& model, std::span<const TokenId> tokens, KvCach
 /// if an id is out of range); the blocks [first, last), in place; halves of one; the final norm, in
 /// place.
 Matrix embed(const Transformer& model, std::span<const TokenId> tokens);
+/// The same from the files, of whose embedding no more is read than these rows.
+Matrix embed(const io::ModelFiles& files, std::span<const TokenId> tokens, ThreadPool& pool);
 void run_blocks(const Transformer& model, std::size_t first, std::size_t last, MatrixView hidden,
                 KvCache& cache, ThreadPool& pool);
 /// A block in its two halves, and what its linear layers are given, in their order: those of
@@ -74,6 +81,21 @@ void run_half(const Transformer& model, std::size_t block, Half half, MatrixView
               KvCache& cache, ThreadPool& pool);
 Matrix layer_input(const Transformer& model, std::size_t block, LayerInput input,
                    ConstMatrixView hidden, KvCache& cache, ThreadPool& pool);
+
+/// run_blocks() for one window after another, whose buffers are kept for the next one of the same
+/// length.
+class BlockRunner {
+ public:
+  BlockRunner(const Transformer& model, KvCache& cache, ThreadPool& pool);
+  ~BlockRunner();
+  void run(std::size_t first, std::size_t last, MatrixView hidden);
+
+ private:
+  const Transformer& model_;
+  KvCache& cache_;
+  ThreadPool& pool_;
+  std::unique_ptr<class ForwardPass> pass_;
+};
 
 void final_norm(const Transformer& model, MatrixView hidden, ThreadPool& pool);
 

@@ -347,11 +347,9 @@ Matrix relative_metric(const linalg::SymmetricMatrix& second) {
   for (std::size_t i = 0; i < n; ++i) mean += second(i, i) / static_cast<double>(n);
   Matrix metric(n, n);
   const bool usable = std::isfinite(mean) && mean > 0;
-  for (std::size_t i = 0; i < n; ++i) {
-    for (std::size_t j = 0; j < n; ++j) {
-      metric(i, j) = usable ? static_cast<float>(second(i, j) / mean) : (i == j ? 1.0f : 0.0f);
-    }
-  }
+  linalg::for_each_element(second, [&](std::size_t i, std::size_t j, double value) {
+    metric(i, j) = usable ? static_cast<float>(value / mean) : (i == j ? 1.0f : 0.0f);
+  });
   return metric;
 }
 

@@ -132,7 +132,7 @@ Factor factor_hessian(const HessianView& h, std::size_t block, double damping) {
   const bool finite = all_finite(h);
   for (double tried = damping; finite && tried <= std::max(1.0, damping);
        tried = std::max(kFirstDamping, 10 * tried)) {
-    linalg::SymmetricMatrix work(n);
+    linalg::SquareMatrix work(n);
     for (std::size_t i = 0; i < n; ++i) {
       for (std::size_t j = 0; j < n; ++j) work(i, j) = h(i, j);
       work(i, i) = diagonal[i] + tried * mean;

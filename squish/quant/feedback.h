@@ -22,18 +22,18 @@ class HessianView {
  public:
   HessianView(const linalg::SymmetricMatrix& h,  // NOLINT: implicit by design
               std::span<const std::uint32_t> order = {})
-      : size_(h.size()), wide_(h.data()), order_(order) {}
+      : size_(h.size()), wide_(&h), order_(order) {}
   explicit HessianView(const Matrix& h) : size_(h.rows()), narrow_(h.data()) {}
 
   std::size_t size() const { return size_; }
   double operator()(std::size_t i, std::size_t j) const {
     if (!order_.empty()) i = order_[i], j = order_[j];
-    return wide_ != nullptr ? wide_[i * size_ + j] : double{narrow_[i * size_ + j]};
+    return wide_ != nullptr ? (*wide_)(i, j) : double{narrow_[i * size_ + j]};
   }
 
  private:
   std::size_t size_;
-  const double* wide_ = nullptr;
+  const linalg::SymmetricMatrix* wide_ = nullptr;
   const float* narrow_ = nullptr;
   std::span<const std::uint32_t> order_;
 };

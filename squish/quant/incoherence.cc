@@ -112,9 +112,9 @@ std::shared_ptr<const RotatedInput> prepare_rotated(const InputMoments& moments,
   // Floats will do: their error is below 1e-6 of the largest eigenvalue, which is below n times the
   // mean of the diagonal, and the damping is a hundredth of that mean.
   Matrix rotated(n, n);
-  for (std::size_t i = 0; i < n * n; ++i) {
-    rotated.data()[i] = static_cast<float>(moments.second.data()[i] * unit);
-  }
+  linalg::for_each_element(moments.second, [&](std::size_t i, std::size_t j, double value) {
+    rotated(i, j) = static_cast<float>(value * unit);
+  });
   const std::vector<float> signs = diagonal(prepared->signs_in, n, 1);
   const linalg::Hadamard hadamard(n);
   hadamard.rotate_rows(rotated, signs, context.pool);

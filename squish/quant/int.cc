@@ -428,7 +428,7 @@ Method int_method(unsigned bits) {
       .prepare = prepare,
       .prepare_keys = {"damp", "order", "sweeps"},
       .encode = encode,
-      .memory = {.weights = 2, .hessians = 2.7},
+      .memory = {.weights = 2, .preparing = 1.6, .prepared = 1.05},
       .decode = decode,
   };
 }

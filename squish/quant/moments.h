@@ -8,7 +8,7 @@ namespace squish::quant {
 /// What calibration knows of a layer's input x (a vector of `cols` activations): the metric in
 /// which the error of its weights counts, since E|(W - Ŵ) x|² = tr((W - Ŵ) H (W - Ŵ)ᵀ).
 struct InputMoments {
-  linalg::SymmetricMatrix second;  ///< H = E[x xᵀ], cols x cols
+  linalg::SymmetricMatrix second;  ///< H = E[x xᵀ], cols x cols; often in a mapped file
   std::vector<double> mean;        ///< E[x], cols
 };
 

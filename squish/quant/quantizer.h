@@ -87,10 +87,11 @@ const T& prepared_as(const EncodeContext& context, const Spec& spec) {
   return *prepared;
 }
 
-/// The most that prepare(), encode() and judging the result hold at once, measured
-/// (bench/memory.py): copies of the weights in f32, and of H in f64 where inputs are calibrated.
+/// The most that is held at once, measured (bench/memory.py): while a matrix is encoded and judged,
+/// copies of it in f32; where inputs are calibrated, n x n doubles, while prepare() is at work and,
+/// of what it made, from then on.
 struct WorkingMemory {
-  double weights = 3, hessians = 0;
+  double weights = 3, preparing = 0, prepared = 0;
 };
 
 struct AdditiveForm;  // additive.h

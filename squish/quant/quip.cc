@@ -307,7 +307,7 @@ Method quip_method() {
       .prepare = prepare,
       .prepare_keys = {"damp", "sweeps"},
       .encode = encode,
-      .memory = {.weights = 2, .hessians = 3.15},
+      .memory = {.weights = 2, .preparing = 2.1, .prepared = 1.05},
       .decode = decode,
   };
 }

@@ -314,7 +314,7 @@ Method trellis_method() {
       .prepare = prepare,
       .prepare_keys = {"damp", "form", "sweeps"},
       .encode = encode,
-      .memory = {.weights = 3, .hessians = 3.15},
+      .memory = {.weights = 3, .preparing = 2.1, .prepared = 1.05},
       .decode = decode,
   };
 }

@@ -5,10 +5,13 @@
 #include <cmath>
 
 #include "squish/base/error.h"
+#include "squish/base/file.h"
 #include "squish/base/random.h"
-#include "squish/linalg/outer_product.h"
+#include "squish/compress/calibration_job.h"
+#include "squish/compress/hidden_states.h"
 #include "squish/model/transformer.h"
 #include "tests/evaluate/tiny_model.h"
+#include "tests/io/writers.h"
 #include "tests/model/recording_linear.h"
 
 namespace squish::compress {
@@ -30,7 +33,7 @@ void expect_equals_recording(const io::ModelFiles& files, const Windows& windows
   ThreadPool pool(2);
   std::size_t steps = 0;
   const Calibration calibration = calibrate(files, windows, pool, [&] { ++steps; });
-  EXPECT_EQ(steps, windows.size());
+  EXPECT_EQ(steps, windows.size() * files.config.layers);
   EXPECT_EQ(calibration.inputs.size(), 4 * files.config.layers);
   for (const auto& [name, rows] : test::record(files, files, windows, pool)) {
     const quant::InputMoments moments = calibration.moments(name);
@@ -64,23 +67,103 @@ TEST(Calibration, EqualsASlowRecordingOfEveryLinearLayersInput) {
   expect_equals_recording(files, random_windows(3, 70, files.config.vocab));
 }
 
-TEST(Calibration, IsTheSameForAnyNumberOfThreadsAndWhenContinued) {
+void expect_same(const Calibration& found, const Calibration& expected) {
+  ASSERT_EQ(found.inputs.size(), expected.inputs.size());
+  for (const auto& [name, sums] : found.inputs) {
+    const InputSums& other = expected.inputs.at(name);
+    EXPECT_EQ(sums.tokens, other.tokens);
+    EXPECT_EQ(sums.dropped, other.dropped);
+    EXPECT_TRUE(std::ranges::equal(sums.sum, other.sum)) << name;
+    EXPECT_TRUE(std::ranges::equal(sums.products, other.products)) << name;
+  }
+}
+
+TEST(Calibration, IsTheSameForAnyNumberOfThreadsAndAsAJobStoppedAnywhere) {
   const test::TinyModel directory;
   const io::ModelFiles files = io::open_model(directory.path());
-  const Windows windows = random_windows(4, 50, files.config.vocab);
+  const Windows windows = random_windows(40, 9, files.config.vocab);  // more than parts
   ThreadPool one(1), three(3);
   const Calibration whole = calibrate(files, windows, one, [] {});
+  expect_same(calibrate(files, windows, three, [] {}), whole);
 
-  Calibrator first(files, one);
-  first.add(windows[0]);
-  Calibrator second(files, first.sums(), three);
-  for (std::size_t i = 1; i < windows.size(); ++i) second.add(windows[i]);
-  for (const auto& [name, sums] : second.sums()) {
-    const InputSums& expected = whole.inputs.at(name);
-    EXPECT_EQ(sums.tokens, expected.tokens);
-    EXPECT_TRUE(std::ranges::equal(sums.sum, expected.sum)) << name;
-    EXPECT_TRUE(std::ranges::equal(sums.products, expected.products)) << name;
+  const io::testing::TemporaryDirectory folder;
+  CalibrationJob job;
+  job.out = folder.path() / "calib";
+  job.windows = windows;
+  job.save_every = 0;
+  struct Stop {};
+  const std::size_t steps = windows.size() * files.config.layers;
+  for (std::size_t stop = 5; stop < steps; stop += 12) {
+    std::size_t seen = 0;  // of this run, those found again among them
+    EXPECT_THROW(run_calibration(files, job, stop % 2 == 0 ? one : three,
+                                 [&](std::size_t n) {
+                                   if ((seen += n) >= stop) throw Stop();
+                                 }),
+                 Stop);
+    EXPECT_FALSE(std::filesystem::exists(job.out));
+    job.resume = true;
   }
+  std::size_t seen = 0;
+  expect_same(run_calibration(files, job, one, [&](std::size_t n) { seen += n; }), whole);
+  EXPECT_EQ(seen, steps);
+  EXPECT_FALSE(std::filesystem::exists(unfinished_path(job.out)));
+}
+
+TEST(Calibration, PartsAreAsEqualAsCanBe) {
+  EXPECT_TRUE(parts_of(0).empty());
+  for (const std::size_t windows : {1, 31, 32, 33, 128, 1000}) {
+    const std::vector<WindowRange> parts = parts_of(windows);
+    EXPECT_EQ(parts.size(), std::min<std::size_t>(windows, 32));
+    std::size_t next = 0;
+    for (const WindowRange& part : parts) {
+      EXPECT_EQ(part.begin, next);
+      EXPECT_GE(part.end - part.begin, windows / parts.size());
+      EXPECT_LE(part.end - part.begin, windows / parts.size() + 1);
+      next = part.end;
+    }
+    EXPECT_EQ(next, windows);
+  }
+}
+
+TEST(Calibration, RefusesAJobThatNeedsMoreMemoryThanItMayTake) {
+  const test::TinyModel directory;
+  const io::ModelFiles files = io::open_model(directory.path());
+  CalibrationJob job;
+  job.out = "nowhere";
+  job.windows = random_windows(3, 9, files.config.vocab);
+  job.max_memory = calibration_memory(files, job.windows) - 1;
+  ThreadPool pool(1);
+  EXPECT_THAT([&] { run_calibration(files, job, pool, [](std::size_t) {}); },
+              ::testing::ThrowsMessage<Error>(::testing::HasSubstr("calibrating needs about")));
+  EXPECT_FALSE(std::filesystem::exists(unfinished_path(job.out)));
+}
+
+TEST(HiddenStates, AreReadAsTheyWereWrittenOrNotAtAll) {
+  const io::testing::TemporaryDirectory folder;
+  const Windows windows = {{1, 2, 3}, {4}};
+  const HiddenStates states(folder.path(), "hidden", windows, 2);
+  Matrix window(3, 2);
+  for (std::size_t i = 0; i < 6; ++i) window.data()[i] = static_cast<float>(i) / 3;
+  EXPECT_FALSE(states.holds(1, 0));
+  states.write(1, 0, {&window, 1});
+  EXPECT_TRUE(states.holds(1, 0));
+  const std::vector<Matrix> found = states.read(1, 0);
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_TRUE(std::equal(window.data(), window.data() + 6, found[0].data()));
+  EXPECT_THROW(states.read(1, 1), Error);
+
+  const auto path = folder.path() / "hidden-1-0";
+  const std::string good = read_text(path, 10000);
+  for (std::size_t at : {std::size_t{3}, good.size() - 1, good.size() / 2}) {
+    std::string bad = good;
+    bad[at] ^= 1;
+    write_atomically(path, bad);
+    EXPECT_THROW(states.read(1, 0), Error) << at;
+  }
+  write_atomically(path, good.substr(0, good.size() - 4));
+  EXPECT_THROW(states.read(1, 0), Error);
+  states.remove(1);
+  EXPECT_FALSE(states.holds(1, 0));
 }
 
 TEST(Calibration, DropsActivationsThatAreNotFiniteAndCountsThem) {

@@ -52,7 +52,7 @@ class Faults(unittest.TestCase):
             with self.subTest(call=call):
                 shutil.rmtree(out) if out.is_dir() else out.unlink(missing_ok=True)
                 for left in self.folder.glob(out.name + ".*"):
-                    left.unlink()
+                    shutil.rmtree(left) if left.is_dir() else left.unlink()
                 done = self.run_job(words, fault=call)
                 self.assertIn(done.returncode, (0, 1), done.stderr)
                 if done.returncode == 0:

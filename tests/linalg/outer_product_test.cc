@@ -33,7 +33,7 @@ TEST(OuterProduct, EqualsTheSlowSumForOddShapesAndAllInstructionSets) {
       std::vector<double> triangle(triangle_size(n), 0.25), sums(n, 0.25);
       add_outer_products(x, triangle, pool);
       add_rows(x, sums, pool);
-      const SymmetricMatrix whole = expand_triangle(triangle, n, 2);
+      const SymmetricMatrix whole(x.cols(), triangle, 2, nullptr);
       for (std::size_t i = 0; i < x.cols(); ++i) {
         double sum = 0.25;
         for (std::size_t t = 0; t < x.rows(); ++t) sum += x(t, i);

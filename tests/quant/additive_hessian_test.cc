@@ -46,8 +46,8 @@ TEST(AqlmUnderHessian, SurvivesDeadInputsAndRowsOfZeros) {
   InputMoments moments = correlated(48);
   for (std::size_t j = 0; j < 48; ++j) {
     for (const std::size_t dead : {0, 17, 40}) {
-      moments.second(dead, j) = 0;
-      moments.second(j, dead) = 0;
+      moments.second.at(dead, j) = 0;
+      moments.second.at(j, dead) = 0;
     }
   }
   const Matrix decoded = decode(encode(w, "aqlm:m=2,b=4,g=8", moments));

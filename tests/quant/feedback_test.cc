@@ -85,7 +85,7 @@ TEST(Ldlq, LowersTheProxyLossAndMoreSoWithSmallerBlocks) {
 
 TEST(Ldlq, RoundsToNearestUnderTheIdentity) {
   linalg::SymmetricMatrix identity(90);
-  for (std::size_t j = 0; j < 90; ++j) identity(j, j) = 3;
+  for (std::size_t j = 0; j < 90; ++j) identity.at(j, j) = 3;
   const Matrix w = gaussian(20, 90, 1, 1);
   Matrix rounded(20, 90);
   ThreadPool pool(1);
@@ -151,7 +151,7 @@ TEST(Descend, NeverRaisesTheLossOfScalarRoundingAndLowersThatOfLdlq) {
   linalg::SymmetricMatrix damped = moments.second;
   double mean = 0;
   for (std::size_t j = 0; j < 100; ++j) mean += damped(j, j) / 100;
-  for (std::size_t j = 0; j < 100; ++j) damped(j, j) += 0.01 * mean;
+  for (std::size_t j = 0; j < 100; ++j) damped.at(j, j) += 0.01 * mean;
   ThreadPool pool(2);
   Matrix rounded(70, 100);
   ldlq(w, factor, nearest(0.5f), rounded, pool);
@@ -218,13 +218,13 @@ TEST(FactorHessian, RaisesTheDampingUntilItSucceeds) {
   EXPECT_EQ(factor_hessian(moments.second, 1, 0.01).damping, 0.01);
 
   linalg::SymmetricMatrix ones(40);  // of rank 1
-  std::fill_n(ones.data(), 1600, 1.0);
+  for (std::size_t i = 0; i < 1600; ++i) ones.at(i / 40, i % 40) = 1;
   const Factor singular = factor_hessian(ones, 8, 0);
   EXPECT_EQ(singular.damping, 0.001);
   EXPECT_FALSE(singular.diagonal_only);
 
   linalg::SymmetricMatrix indefinite = moments.second;
-  indefinite(3, 4) = indefinite(4, 3) = 1.05 * std::sqrt(indefinite(3, 3) * indefinite(4, 4));
+  indefinite.at(3, 4) = indefinite.at(4, 3) = 1.05 * std::sqrt(indefinite(3, 3) * indefinite(4, 4));
   const Factor raised = factor_hessian(indefinite, 1, 0.001);
   EXPECT_GT(raised.damping, 0.001);
   EXPECT_FALSE(raised.diagonal_only);
@@ -232,10 +232,10 @@ TEST(FactorHessian, RaisesTheDampingUntilItSucceeds) {
 
 TEST(FactorHessian, FallsBackToTheDiagonal) {
   linalg::SymmetricMatrix hopeless = correlated(20).second;
-  hopeless(3, 4) = hopeless(4, 3) = 100 * hopeless(3, 3);
+  hopeless.at(3, 4) = hopeless.at(4, 3) = 100 * hopeless(3, 3);
   linalg::SymmetricMatrix broken = correlated(20).second;
-  broken(2, 1) = broken(1, 2) = std::numeric_limits<double>::quiet_NaN();
-  broken(5, 5) = std::numeric_limits<double>::infinity();
+  broken.at(2, 1) = broken.at(1, 2) = std::numeric_limits<double>::quiet_NaN();
+  broken.at(5, 5) = std::numeric_limits<double>::infinity();
   for (const auto& h : {hopeless, broken}) {
     const Factor factor = factor_hessian(h, 1, 0.01);
     EXPECT_TRUE(factor.diagonal_only);
@@ -251,7 +251,7 @@ TEST(FactorHessian, FallsBackToTheDiagonal) {
 
 TEST(FactorHessian, TakesInputsThatAreAlwaysZero) {
   linalg::SymmetricMatrix h = correlated(20).second;
-  for (std::size_t j = 0; j < 20; ++j) h(6, j) = h(j, 6) = 0;
+  for (std::size_t j = 0; j < 20; ++j) h.at(6, j) = h.at(j, 6) = 0;
   const Factor factor = factor_hessian(h, 1, 0);
   EXPECT_EQ(factor.damping, 0);
   for (std::size_t j = 0; j < 6; ++j) EXPECT_EQ(factor.lower(6, j), 0);

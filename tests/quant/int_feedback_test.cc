@@ -74,8 +74,8 @@ TEST(IntFeedback, TakesAnyShapeAndBrokenMoments) {
   }
   const Matrix w = gaussian(10, 40, 1);
   InputMoments none = uncorrelated(40), broken = correlated(40);
-  for (std::size_t j = 0; j < 40; ++j) none.second(j, j) = 0;
-  broken.second(3, 3) = std::nan("");
+  for (std::size_t j = 0; j < 40; ++j) none.second.at(j, j) = 0;
+  broken.second.at(3, 3) = std::nan("");
   for (const char* spec : {"int4", "int4:clip=mse,order=none", "int4:clip=mse,damp=0"}) {
     EXPECT_GT(snr(w, decode(encode(w, spec, none))), 19) << spec;
     EXPECT_GT(snr(w, decode(encode(w, spec, broken))), 10) << spec;

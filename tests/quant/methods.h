@@ -60,8 +60,8 @@ inline InputMoments correlated(std::size_t n, std::uint64_t seed = 1) {
   for (std::size_t i = 0; i < n; ++i) {
     for (std::size_t j = 0; j < n; ++j) {
       const auto apart = static_cast<double>(i < j ? j - i : i - j);
-      moments.second(i, j) = size[i] * size[j] * (std::pow(0.9, apart) + common[i] * common[j]) +
-                             moments.mean[i] * moments.mean[j];
+      moments.second.at(i, j) = size[i] * size[j] * (std::pow(0.9, apart) + common[i] * common[j]) +
+                                moments.mean[i] * moments.mean[j];
     }
   }
   return moments;
@@ -69,7 +69,7 @@ inline InputMoments correlated(std::size_t n, std::uint64_t seed = 1) {
 
 inline InputMoments uncorrelated(std::size_t n) {
   InputMoments moments{linalg::SymmetricMatrix(n), std::vector<double>(n)};
-  for (std::size_t j = 0; j < n; ++j) moments.second(j, j) = 1;
+  for (std::size_t j = 0; j < n; ++j) moments.second.at(j, j) = 1;
   return moments;
 }
 

@@ -86,8 +86,8 @@ double loss_at(double rms, std::int64_t bits, const InputMoments& moments, std::
 InputMoments rotated(const InputMoments& moments) {
   const std::size_t n = moments.second.size();
   Matrix h(n, n);
-  for (std::size_t i = 0; i < n * n; ++i) {
-    h.data()[i] = static_cast<float>(moments.second.data()[i]);
+  for (std::size_t i = 0; i < n; ++i) {
+    for (std::size_t j = 0; j < n; ++j) h(i, j) = static_cast<float>(moments.second(i, j));
   }
   std::vector<float> signs(n);
   for (std::size_t i = 0; i < n; ++i) signs[i] = CounterRng(1, "signs").bits(i) % 2 == 0 ? 1 : -1;
@@ -97,7 +97,7 @@ InputMoments rotated(const InputMoments& moments) {
   hadamard.rotate_columns(h, signs, pool);
   InputMoments out = moments;
   for (std::size_t i = 0; i < n; ++i) {
-    for (std::size_t j = 0; j < n; ++j) out.second(i, j) = 0.5 * (double{h(i, j)} + h(j, i));
+    for (std::size_t j = 0; j < n; ++j) out.second.at(i, j) = 0.5 * (double{h(i, j)} + h(j, i));
   }
   return out;
 }

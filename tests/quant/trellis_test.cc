@@ -183,8 +183,8 @@ TEST(Trellis, TakesAnyShapeAndBrokenMoments) {
   }
   const Matrix w = gaussian(16, 40, 1);
   InputMoments none = uncorrelated(40), broken = correlated(40);
-  for (std::size_t j = 0; j < 40; ++j) none.second(j, j) = 0;
-  broken.second(3, 3) = std::nan("");
+  for (std::size_t j = 0; j < 40; ++j) none.second.at(j, j) = 0;
+  broken.second.at(3, 3) = std::nan("");
   for (const InputMoments& moments : {none, broken}) {
     EXPECT_GT(snr(w, decode(encode(w, "trellis:code=fast", moments))), 5);
   }

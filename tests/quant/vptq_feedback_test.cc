@@ -79,7 +79,8 @@ TEST(VptqWithFeedback, SurvivesSingularMomentsAndColumnsOfZeros) {
   for (std::size_t i = 0; i < 40; ++i) w(i, 7) = 0;
   InputMoments moments{linalg::SymmetricMatrix(48), std::vector<double>(48)};
   for (std::size_t i = 0; i < 48; ++i) {
-    for (std::size_t j = 0; j < 48; ++j) moments.second(i, j) = i < 3 || j < 3 ? 0 : 1;  // rank 1
+    for (std::size_t j = 0; j < 48; ++j)
+      moments.second.at(i, j) = i < 3 || j < 3 ? 0 : 1;  // rank 1
   }
   for (const char* spec : {"vptq:v=8,k=16,r=4", "vptq:v=8,k=16,r=4,order=none,damp=0"}) {
     const Matrix decoded = decode(encode(w, spec, moments));

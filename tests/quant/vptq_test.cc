@@ -96,7 +96,7 @@ TEST(Vptq, OutlierColumnsAreThoseOfMostEnergy) {
   }
   // With moments it is the inputs that say so.
   InputMoments moments = uncorrelated(64);
-  moments.second(20, 20) = moments.second(33, 33) = 50;
+  moments.second.at(20, 20) = moments.second.at(33, 33) = 50;
   const Packed seen = encode(w, "vptq:v=8,k=16,r=1,outliers=3,ov=2,ok=64", moments);
   for (std::size_t j = 0; j < 64; ++j) {
     EXPECT_EQ(read_bits(bytes_of(seen, "columns"), j, 1), j == 20 || j == 33 ? 0u : 1u) << j;

@@ -68,7 +68,10 @@ class Ranks(unittest.TestCase):
         for job in (["--spec", "aqlm:m=2,b=4"], ["--spec", "quip:bits=3", "--calib", "calib"],
                     ["--spec", "vptq:v=4,k=16,r=2,share=role", "--calib", "calib"],
                     ["--spec", "int2;int3;int4;trellis:bits=2", "--target-bpw", "6", "--text", "text", "--calib", "calib"],
-                    ["--spec", "trellis:bits=2", "--text", "text"]):
+                    ["--spec", "trellis:bits=2", "--text", "text"],
+                    ["--spec", "int3;quip:bits=2;trellis:bits=2", "--target-bpw", "3", "--text", "text", "--calib", "calib",
+                     "--sequential", "--embed-bits", "4"],
+                    ["--spec", "trellis:bits=2", "--sequential", "--text", "text"]):
             with self.subTest(job=job):
                 out = self.out()
                 self.run_ranks(1, "quantize", "model", "-o", "out", *job)
@@ -82,6 +85,31 @@ class Ranks(unittest.TestCase):
                     self.assertEqual(sorted(json.loads(line)["tensor"] for line in lines), logged)
                 self.run_ranks(2, "quantize", "model", "-o", "out", *job, "--resume")  # whole already
                 self.assertEqual(bytes_of(out), alone)
+
+    def test_calibrate_ends_in_the_same_bytes(self):
+        job = ["calibrate", "model", "-o", "new", "--text", "text", "--ctx", "64", "--tokens", "2000", "--save-every", "0"]
+        self.run_ranks(1, *job)
+        alone = (self.folder / "new").read_bytes()
+        for ranks in (2, 4):
+            (self.folder / "new").unlink()
+            self.run_ranks(ranks, *job)
+            self.assertEqual((self.folder / "new").read_bytes(), alone)
+        rng, killed = random.Random(7), 0
+        for _ in range(KILLS):
+            (self.folder / "new").unlink()
+            while not (self.folder / "new").exists():
+                with subprocess.Popen(self.command(rng.choice((2, 3)), [*job, "--resume"]), cwd=self.folder,
+                                      stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
+                    if killed < KILLS:
+                        time.sleep(rng.uniform(0.2, 0.8))
+                        wanted = children(running.pid)
+                        if wanted:
+                            os.kill(rng.choice(wanted), 9)
+                        killed += running.wait(timeout=60) != 0
+            self.assertEqual((self.folder / "new").read_bytes(), alone)
+            self.assertFalse((self.folder / "new.unfinished").exists())
+        self.assertGreater(killed, 0)
+        (self.folder / "new").unlink()
 
     def test_eval_finds_the_same(self):
         self.run_ranks(1, "quantize", "model", "-o", self.out(), "--spec", "int3")
@@ -126,7 +154,6 @@ class Ranks(unittest.TestCase):
         for ranks, words, code, sentence in (
                 (2, ["quantize", "nowhere", "-o", "new", "--spec", "int4"], 1, "nowhere"),
                 (2, ["quantize", "model", "-o", "new", "--spec", "int99"], 2, "int99"),
-                (2, ["quantize", "model", "-o", "new", "--spec", "int4", "--sequential", "--text", "text"], 2, "--sequential"),
                 (3, ["run", "model", "-p", "x"], 2, "'squish run' runs as one process, found 3 ranks")):
             with self.subTest(words=words):
                 said = re.findall("^squish: .*$", self.run_ranks(ranks, *words, code=code).stderr, re.M)

@@ -1,0 +1,83 @@
+#!/usr/bin/env python3
+"""Calibrates and quantises a model of random weights with Llama-3-8B's shapes (bench/random_model.py; two of its 32 blocks unless
+told otherwise: each takes the same) within --max-memory, and says what anonymous memory the kernel saw at the peak. Exits with 1
+where it was more.
+    bench/scale/large_model.py --squish build/release/squish --work DIR -o RESULT.json
+DIR needs 6 GB free, and holds the model for the next time. Needs nothing but Python and a text (--text)."""
+import argparse
+import json
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SPECS = ["int4:g=128,scale=f16,clip=mse", "quip:bits=2", "trellis:bits=2,code=fast"]
+GIB = 1 << 30
+
+
+def anonymous(pid):
+    try:
+        found = re.search(r"RssAnon:\s+(\d+) kB", pathlib.Path(f"/proc/{pid}/status").read_text())
+    except OSError:
+        return 0
+    return 1024 * int(found[1]) if found else 0
+
+
+def measure(command):
+    """Seconds, and the most anonymous memory that was seen."""
+    print(" ".join(map(str, command)), file=sys.stderr, flush=True)
+    begin, peak = time.monotonic(), 0
+    with subprocess.Popen(command) as process:
+        while process.poll() is None:
+            peak = max(peak, anonymous(process.pid))
+            time.sleep(0.005)
+        if process.returncode:
+            raise SystemExit(process.returncode)
+    return round(time.monotonic() - begin, 1), peak
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--squish", required=True)
+    parser.add_argument("--work", type=pathlib.Path, required=True)
+    parser.add_argument("--text", help="default: squish calibrate's")
+    parser.add_argument("--layers", type=int, default=2)
+    parser.add_argument("--tokens", type=int, default=8192)
+    parser.add_argument("--gib", type=float, default=4)
+    parser.add_argument("--specs", nargs="*", default=SPECS)
+    parser.add_argument("-o", "--output", type=pathlib.Path)
+    args = parser.parse_args()
+    model, calib, out = (args.work / name for name in ("model", "calib", "out"))
+    if not (model / "tokenizer.json").exists():
+        subprocess.run([sys.executable, ROOT / "bench/random_model.py", model, "--shapes", "llama-3-8b", "--layers",
+                        str(args.layers), "--shards", "4"], check=True)
+    limit = ["--max-memory", f"{args.gib:g}GiB"]
+    calibrate = [args.squish, "calibrate", model, "-o", calib, "--tokens", str(args.tokens), *limit]
+    if args.text:
+        calibrate += ["--text", args.text]
+    rows = []
+
+    def add(what, command):
+        seconds, peak = measure(command)
+        rows.append({"what": what, "seconds": seconds, "peak_anonymous_bytes": peak, "limit_bytes": int(args.gib * GIB)})
+        print(rows[-1], flush=True)
+
+    if not calib.exists():
+        add("calibrate", calibrate)
+    for spec in args.specs:
+        shutil.rmtree(out, ignore_errors=True)
+        add(f"quantize {spec}", [args.squish, "quantize", model, "-o", out, "--spec", spec, "--calib", calib, *limit])
+    shutil.rmtree(out, ignore_errors=True)
+    if args.output:
+        version = subprocess.run([args.squish, "--version"], check=True, capture_output=True, text=True).stdout.strip()
+        cpu = re.search(r"model name\s+: (.*)", pathlib.Path("/proc/cpuinfo").read_text())[1]
+        args.output.write_text(json.dumps(
+            {"schema": "squish.large_model/1", "program": version, "cpu": cpu, "shapes": "llama-3-8b", "layers": args.layers,
+             "calibration_tokens": args.tokens, "rows": rows}, indent=1) + "\n")
+    sys.exit(any(row["peak_anonymous_bytes"] > row["limit_bytes"] for row in rows))
+
+
+main()
