@@ -106,6 +106,7 @@ void measure_quality(const Subjects& subjects, const Options& options,
                      evaluate::ModelBench& bench, Team& team, ThreadPool& pool) {
   model::SharedWeights known;  // checkpoints mostly have the embedding and head of their source
   const auto load = [&](const io::ModelFiles& files, std::size_t few) {
+    if (few > 0) return model::load_transformer(files, pool, few);
     model::SharedWeights shared = model::load_shared(files, pool);
     const bool is_tied = shared.head == shared.embedding;
     for (auto [own, other] :
@@ -114,7 +115,7 @@ void measure_quality(const Subjects& subjects, const Options& options,
     }
     if (is_tied) shared.head = shared.embedding;
     known = shared;
-    return model::load_transformer(files, shared, pool, few);
+    return model::load_for_windows(files, shared, pool);
   };
   const std::size_t count = subjects.models.size();
   const std::size_t passes = subjects.all().size();
@@ -192,8 +193,7 @@ void run(const Options& options, Team& team) {
   for (std::size_t i = 0; i < subjects.models.size(); ++i) {
     const io::ModelFiles& files = subjects.models[i];
     bench.rows[i].result->throughput = evaluate::measure_throughput(
-        model::load_transformer(files, model::load_shared(files, pool), pool), kTpsTokens,
-        host.read_bandwidth_gbs, pool);
+        model::load_transformer(files, pool), kTpsTokens, host.read_bandwidth_gbs, pool);
     speed.advance(1);
   }
 

@@ -26,6 +26,7 @@ struct Options {
   model::SamplerOptions sampler;
   kernels::Element kv = kernels::Element::f16;
   bool chat = false;
+  std::optional<io::Placement> placement;
 };
 
 double seconds_since(Clock::time_point start) {
@@ -84,7 +85,7 @@ void run(const Options& options) {
 
   ThreadPool pool(options.machine.threads);
   const model::Transformer model =
-      model::load_transformer(files, model::load_shared(files, pool), pool);
+      model::load_transformer(files, pool, model::kFewTokens, options.placement);
   model::KvCache cache(files.config, prompt.size() + tokens, options.kv);
   model::Sampler sampler(options.sampler);
   Matrix logits(1, files.config.vocab);
@@ -159,6 +160,13 @@ void add_run(CLI::App& app) {
   command->add_option("--ctx", options->ctx, "Tokens of context; 0: as many as the model takes")
       ->check(not_negative)
       ->capture_default_str();
+  command
+      ->add_option("--weights", options->placement,
+                   "copied: into memory, huge pages where there are; mapped: left in the file, for "
+                   "the system to read and forget as it sees fit; default: copied where they take "
+                   "at most half of the free memory")
+      ->transform(CLI::CheckedTransformer(std::map<std::string, io::Placement>{
+          {"copied", io::Placement::copied}, {"mapped", io::Placement::mapped}}));
   options->machine.add_flags(*command);
   command->footer(
       "Examples:\n"

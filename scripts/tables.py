@@ -27,6 +27,10 @@ def label(row):
     return f"`{row['spec']}`"
 
 
+def duration(seconds):
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
 COLUMNS = {
     "method": ("Method", label),
     "model": ("Model", lambda row: f"`{pathlib.PurePath(row['model']).name}`"),
@@ -38,7 +42,14 @@ COLUMNS = {
     "kld": ("KLD", lambda row: number(row.get("kld_mean"), 4)),
     "top1": ("top-1", lambda row: "–" if "top1_agreement" not in row else f"{100 * row['top1_agreement']:.1f} %"),
     "quantize_s": ("Quantize (s)", lambda row: number(row.get("quantize_s"), 0)),
-}
+    # bench/scale/
+    "what": ("", lambda row: row["what"]),
+    "peak_gb": ("Peak (GB)", lambda row: number(1e-9 * row["peak_anonymous_bytes"], 2)),
+    "ratio": ("Speed of 2 ranks, over 2 threads", lambda row: number(row["speed_of_ranks_over_threads"], 2)),
+    "shapes": ("Model", lambda row: row["model"]),
+} | {f"on_{ranks}": (f"{ranks} ranks" if ranks > 1 else "1 rank",
+                    lambda row, ranks=str(ranks): f"{duration(row['seconds'][ranks])} ({100 * row['efficiency'][ranks]:.0f} %)")
+     for ranks in (1, 2, 4, 8, 16, 32, 64)}
 
 
 def table(name, words):
@@ -46,7 +57,7 @@ def table(name, words):
     rows = results["stage2" if results.get("schema") == "squish.bench/1" else "rows"]
     columns = words.split()
     lines = ["| " + " | ".join(COLUMNS[column][0] for column in columns) + " |",
-             "|" + "|".join(":--" if column in ("method", "model", "calibrated") else "--:" for column in columns) + "|"]
+             "|" + "|".join(":--" if column in ("method", "model", "calibrated", "what", "shapes") else "--:" for column in columns) + "|"]
     lines += ["| " + " | ".join(COLUMNS[column][1](row) for column in columns) + " |" for row in rows]
     return "\n".join(lines) + "\n"
 

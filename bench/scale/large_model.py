@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Calibrates and quantises a model of random weights with Llama-3-8B's shapes (bench/random_model.py; two of its 32 blocks unless
+"""Calibrates and quantises a model of random weights with Llama-3-8B's shapes (bench/random_model.py; one of its 32 blocks unless
 told otherwise: each takes the same) within --max-memory, and says what anonymous memory the kernel saw at the peak. Exits with 1
 where it was more.
     bench/scale/large_model.py --squish build/release/squish --work DIR -o RESULT.json
@@ -44,7 +44,7 @@ def main():
     parser.add_argument("--squish", required=True)
     parser.add_argument("--work", type=pathlib.Path, required=True)
     parser.add_argument("--text", help="default: squish calibrate's")
-    parser.add_argument("--layers", type=int, default=2)
+    parser.add_argument("--layers", type=int, default=1)
     parser.add_argument("--tokens", type=int, default=8192)
     parser.add_argument("--gib", type=float, default=4)
     parser.add_argument("--specs", nargs="*", default=SPECS)

@@ -88,6 +88,14 @@ MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
   bytes_ = {static_cast<const std::byte*>(address), size};
 }
 
+void read_ahead(std::span<const std::byte> mapped) {
+  const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const auto begin = reinterpret_cast<std::uintptr_t>(mapped.data()) / page * page;
+  const auto end = reinterpret_cast<std::uintptr_t>(mapped.data() + mapped.size());
+  // Advice alone.
+  if (end > begin) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_WILLNEED);
+}
+
 std::string read_text(const std::filesystem::path& path, std::size_t limit) {
   const MappedFile file(path);
   if (file.bytes().size() > limit) {

@@ -22,6 +22,9 @@ class MappedFile {
   std::span<const std::byte> bytes_;
 };
 
+/// Asks the system to read these bytes of a mapped file now: they will be wanted soon.
+void read_ahead(std::span<const std::byte> mapped);
+
 /// The whole file as text; fails if it is larger than `limit` bytes.
 std::string read_text(const std::filesystem::path& path, std::size_t limit);
 

@@ -1,10 +1,13 @@
 #pragma once
 #include <cstddef>
 
-/// What the kernel says of this process's memory; 0 where it does not say.
+/// What the kernel says of memory; 0 where it does not say.
 namespace squish {
 
-/// Bytes held now, mapped files apart.
+/// Bytes that the machine could still give to processes.
+std::size_t available_memory();
+
+/// Bytes that this process holds now, mapped files apart.
 std::size_t anonymous_memory();
 
 /// The most bytes held, mapped files included, since reset_peak_rss(), or since the start where the

@@ -131,7 +131,8 @@ std::map<std::string, InputSums> BlockCalibrator::run(std::span<Matrix> hidden,
 Calibration calibrate(const io::ModelFiles& files, std::span<const Window> windows,
                       ThreadPool& pool, const std::function<void()>& done) {
   std::vector<Matrix> hidden;
-  for (const Window& window : windows) hidden.push_back(model::embed(files, window, pool));
+  const model::Embedding embedding = model::stored_embedding(files, pool);
+  for (const Window& window : windows) hidden.push_back(model::embed(embedding, window));
   const auto sums = std::make_shared<io::SumsOfInputs>();
   for (std::size_t block = 0; block < files.config.layers; ++block) {
     BlockCalibrator calibrator(files, block, longest(windows), pool);

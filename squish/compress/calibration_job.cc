@@ -177,13 +177,20 @@ class Job {
     }
     std::vector<Matrix> hidden;
     if (block == 0) {
+      if (!embedding_) embedding_ = model::stored_embedding(files_, pool_);
       for (std::size_t w = parts()[part].begin; w < parts()[part].end; ++w) {
-        hidden.push_back(model::embed(files_, job_.windows[w], pool_));
+        hidden.push_back(model::embed(*embedding_, job_.windows[w]));
       }
     } else {
       hidden = hidden_.read(block, part);
     }
-    if (!calibrator) calibrator.emplace(files_, block, longest(job_.windows), pool_);
+    if (!calibrator) {
+      calibrator.emplace(files_, block, longest(job_.windows), pool_);
+      const std::string next = fmt::format("model.layers.{}.", block + 1);
+      for (const auto& [name, tensor] : files_.table.tensors) {
+        if (name.starts_with(next)) read_ahead(tensor.bytes);
+      }
+    }
     part_ = calibrator->run(hidden, [this] {
       if (team_.leads()) done_(1);
       stop_if_interrupted();
@@ -249,7 +256,8 @@ class Job {
   Team& team_;
   const fs::path folder_;
   const HiddenStates hidden_;
-  const io::CalibrationSource source_;     // without the windows that are done
+  const io::CalibrationSource source_;  // without the windows that are done
+  std::optional<model::Embedding> embedding_;
   std::map<std::string, InputSums> part_;  // of one process alone: made, not yet added
   std::shared_ptr<io::SumsOfInputs> total_;
   std::size_t next_ = 0;   // part that is to be added to it

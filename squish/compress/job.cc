@@ -279,6 +279,10 @@ class Job {
   void share_out(const std::vector<TensorRun>& runs, Log& log, const Advance& advance) {
     const std::vector<PlannedTensor>& tensors = plan_.compressed;
     const auto work = [&](std::size_t run) {
+      const std::size_t later = run + static_cast<std::size_t>(team_.size());  // likely to be next
+      for (std::size_t t = 0; later < runs.size() && t < runs[later].end; ++t) {
+        if (t >= runs[later].begin) read_ahead(files_.table.at(tensors[t].name).bytes);
+      }
       std::vector<Wanted> wanted;
       for (std::size_t t = runs[run].begin; t < runs[run].end; ++t) {
         const fs::path path = file(t + 1);

@@ -59,7 +59,7 @@ class Prober {
     const std::size_t blocks = model_.layers.size();
     std::vector<Matrix> given;  // to the block, for each window
     for (const auto& window : windows_) {
-      given.push_back(model::embed(model_, window));
+      given.push_back(model::embed(model_.embedding, window));
       Matrix& logits = wanted_.emplace_back(window.size(), model_.config.vocab);
       each_logits(given.back(), 0, [&](std::size_t begin, ConstMatrixView rows) {
         for (std::size_t i = 0; i < rows.rows; ++i) {

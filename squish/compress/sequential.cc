@@ -80,24 +80,20 @@ SequentialInputs::SequentialInputs(const io::ModelFiles& files, std::span<const 
 /// Both streams to the first block.
 void SequentialInputs::start() {
   is_started_ = true;
-  std::optional<Matrix> own;
-  bool is_read = false;
+  const model::Embedding original = model::stored_embedding(files_, pool_);
+  model::Embedding own = original;
+  if (std::optional<Matrix> weights = compressed_(kEmbedding)) {
+    own = model::dense_embedding(std::make_shared<const Matrix>(std::move(*weights)));
+  }
   const auto embed = [&](std::size_t part) {
-    if (!is_read) own = compressed_(kEmbedding);
-    is_read = true;
-    std::vector<Matrix> hidden;
     const WindowRange& range = original_.hidden.parts()[part];
-    for (std::size_t w = range.begin; w < range.end; ++w) {
-      hidden.push_back(model::embed(files_, windows_[w], pool_));
-    }
-    original_.hidden.write(0, part, hidden);
-    for (std::size_t i = 0; own && i < hidden.size(); ++i) {
-      const Window& window = windows_[range.begin + i];
-      for (std::size_t t = 0; t < window.size(); ++t) {
-        std::ranges::copy(own->row(window[t]), hidden[i].row(t).data());
+    for (const auto& [stream, embedding] : {std::pair{&original_, &original}, {&own_, &own}}) {
+      std::vector<Matrix> hidden;
+      for (std::size_t w = range.begin; w < range.end; ++w) {
+        hidden.push_back(model::embed(*embedding, windows_[w]));
       }
+      stream->hidden.write(0, part, hidden);
     }
-    own_.hidden.write(0, part, hidden);
     return std::string();
   };
   team_.share(original_.hidden.parts().size(), embed, [](std::size_t, int, const std::string&) {});

@@ -35,15 +35,15 @@ class ModelBencher {
       }
     }
     if (passage_ != nullptr) {
-      measure_quality(model::load_transformer(files_, own, pool_, 0), shared);
+      measure_quality(model::load_for_windows(files_, own, pool_), shared);
     }
     run_step(bench_.rows[0],
-             [&] { measure_speed(bench_.rows[0], model::load_transformer(files_, own, pool_)); });
+             [&] { measure_speed(bench_.rows[0], model::load_transformer(files_, pool_)); });
     Progress progress("generate", static_cast<double>(specs_.size()), options_.quiet);
     for (std::size_t i = 1; i < bench_.rows.size(); ++i) {
       progress.advance(0, bench_.rows[i].spec);
       run_step(bench_.rows[i], [&] {
-        measure_speed(bench_.rows[i], model::load_transformer(candidates_[i], shared, pool_));
+        measure_speed(bench_.rows[i], model::load_transformer(candidates_[i], pool_));
       });
       progress.advance(1);
     }

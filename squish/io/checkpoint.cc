@@ -113,9 +113,13 @@ std::vector<std::size_t> parse_shape(const Fields& entry) {
 class StoredTensors {
  public:
   StoredTensors(const fs::path& path, SafetensorsFile file)
-      : path_(path), table_(std::move(file.table)) {}
+      : path_(path),
+        table_(std::move(file.table)),
+        owner_(std::make_shared<const MappedFile>(table_.files.front())) {}
 
   const TensorTable& table() const { return table_; }
+  /// Keeps all bytes alive.
+  const std::shared_ptr<const void>& owner() const { return owner_; }
 
   std::span<const std::byte> take(const std::string& name, DType type) {
     const auto found = table_.tensors.find(name);
@@ -148,6 +152,7 @@ class StoredTensors {
  private:
   const fs::path& path_;
   TensorTable table_;
+  std::shared_ptr<const void> owner_;
 };
 
 /// The sections of an entry, whose bytes are stored under the name of the tensor and theirs.
@@ -207,6 +212,7 @@ std::shared_ptr<const StoredPacked> parse_packed(const Tensor& tensor, const Fie
     names.insert(found->second->name);
   }
   packed->sections = parse_sections(tensor.name, entry, std::move(names), stored);
+  packed->owner = stored.owner();
   std::size_t total = 0;
   for (const StoredSection& section : packed->sections) total += section.bytes.size();
   if (8.0 * static_cast<double>(total) <
@@ -268,6 +274,7 @@ json read_with_entries(const fs::path& path, TensorTable& table) {
       tensor.packed = parse_packed(tensor, entry, table.shared, stored);
     } else {
       tensor.bytes = take_plain(tensor, entry, stored);
+      tensor.owner = stored.owner();
       tensor.sha256 = parse_sum(entry);
     }
     if (!table.tensors.emplace(name, std::move(tensor)).second) {

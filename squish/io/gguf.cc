@@ -299,6 +299,7 @@ GgufFile read_gguf(const std::filesystem::path& path) {
     return (n + alignment - 1) / alignment * alignment;
   };
 
+  const auto owner = std::make_shared<const MappedFile>(file);
   std::vector<Placed> placed;
   for (std::uint64_t i = 0; i < tensors; ++i) placed.push_back(read_tensor_info(in));
 
@@ -316,6 +317,7 @@ GgufFile read_gguf(const std::filesystem::path& path) {
            name);
     }
     p.tensor.bytes = file.bytes().subspan(data + expected, p.bytes);
+    p.tensor.owner = owner;
     expected = aligned(expected + p.bytes);
     if (result.table.contains(name)) fail("{}: tensor '{}' occurs twice", path.string(), name);
     result.table.tensors.emplace(name, std::move(p.tensor));

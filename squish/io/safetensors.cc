@@ -117,6 +117,7 @@ Metadata read_file(const std::filesystem::path& path, TensorTable& table, bool b
     return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
   });
   const auto data = bytes.subspan(sizeof header_size + header_size);
+  const auto owner = std::make_shared<const MappedFile>(file);
   std::uint64_t end = 0;
   for (Entry& entry : entries) {
     const std::string& name = entry.tensor.name;
@@ -134,6 +135,7 @@ Metadata read_file(const std::filesystem::path& path, TensorTable& table, bool b
     }
     if (table.contains(name)) fail("{}: tensor '{}' is in two files", path.string(), name);
     entry.tensor.bytes = data.subspan(entry.begin, entry.end - entry.begin);
+    entry.tensor.owner = owner;
     table.tensors.emplace(name, std::move(entry.tensor));
   }
   if (end != data.size()) {

@@ -4,7 +4,6 @@
 #include <array>
 #include <cassert>
 #include <cstring>
-#include <numeric>
 
 #include "squish/base/error.h"
 #include "squish/base/half.h"
@@ -266,7 +265,7 @@ std::size_t stored_row(const Tensor& tensor, std::size_t row) {
   return row - in_head + 2 * (in_head % (head / 2)) + in_head / (head / 2);
 }
 
-quant::Packed read_packed(const Tensor& tensor) {
+quant::Packed read_packed(const Tensor& tensor, Placement placement) {
   if (tensor.packed == nullptr || tensor.shape.size() != 2) {
     fail("tensor '{}' is not a quantised matrix", tensor.name);
   }
@@ -280,28 +279,20 @@ quant::Packed read_packed(const Tensor& tensor) {
   quant::Packed packed{parse(), tensor.rows(), tensor.cols(), {}};
   for (const StoredSection& section : tensor.packed->sections) {
     check_sum(section.bytes, section.sha256, tensor.name + "." + section.name);
+    const bool is_mapped = placement == Placement::mapped && tensor.packed->owner != nullptr;
     packed.sections.push_back(
-        {section.name, section.part, Bytes(section.bytes.begin(), section.bytes.end())});
+        {section.name, section.part,
+         is_mapped ? SharedBytes(section.bytes, tensor.packed->owner)
+                   : SharedBytes(Bytes(section.bytes.begin(), section.bytes.end()))});
   }
   packed.shared = tensor.packed->shared;
   return packed;
 }
 
-namespace {
-
-void decode_rows(const Tensor& tensor, std::span<const std::uint32_t> rows, Matrix& out,
-                 ThreadPool& pool) {
-  const std::size_t row_bytes = tensor.bytes.size() / tensor.rows();
-  const std::size_t grain = std::max<std::size_t>(1, 65536 / out.cols());
-  parallel_for(pool, rows.size(), grain, [&](std::size_t begin, std::size_t end) {
-    for (std::size_t i = begin; i < end; ++i) {
-      const auto bytes = tensor.bytes.subspan(stored_row(tensor, rows[i]) * row_bytes, row_bytes);
-      decode_elements(tensor.type, bytes, out.row(i));
-    }
-  });
+void read_row(const Tensor& tensor, std::size_t row, std::span<float> out) {
+  const std::size_t bytes = tensor.bytes.size() / tensor.rows();
+  decode_elements(tensor.type, tensor.bytes.subspan(stored_row(tensor, row) * bytes, bytes), out);
 }
-
-}  // namespace
 
 Matrix read_matrix(const Tensor& tensor, ThreadPool& pool) {
   if (tensor.packed != nullptr) return quant::dequantize(read_packed(tensor), pool);
@@ -316,23 +307,10 @@ Matrix read_matrix(const Tensor& tensor, ThreadPool& pool) {
     for (std::size_t i = 0; i < stored.size(); ++i) out(0, i) = stored[stored_row(tensor, i)];
     return out;
   }
-  std::vector<std::uint32_t> all(out.rows());
-  std::iota(all.begin(), all.end(), 0u);
-  decode_rows(tensor, all, out, pool);
-  return out;
-}
-
-Matrix read_rows(const Tensor& tensor, std::span<const std::uint32_t> rows, ThreadPool& pool) {
-  Matrix out(rows.size(), tensor.cols());
-  if (tensor.packed != nullptr) {
-    const Matrix whole = read_matrix(tensor, pool);
-    for (std::size_t i = 0; i < rows.size(); ++i) {
-      std::ranges::copy(whole.row(rows[i]), out.row(i).data());
-    }
-    return out;
-  }
-  check_sum(tensor.bytes, tensor.sha256, tensor.name);
-  if (out.size() > 0) decode_rows(tensor, rows, out, pool);
+  const std::size_t grain = std::max<std::size_t>(1, 65536 / out.cols());
+  parallel_for(pool, out.rows(), grain, [&](std::size_t begin, std::size_t end) {
+    for (std::size_t row = begin; row < end; ++row) read_row(tensor, row, out.row(row));
+  });
   return out;
 }
 

@@ -53,6 +53,7 @@ struct StoredSection {
 struct StoredPacked {
   std::string spec;  ///< in full
   std::vector<StoredSection> sections;
+  std::shared_ptr<const void> owner = nullptr;  ///< keeps the sections alive
   /// One more that other tensors have as well, and its name in the checkpoint; null: none.
   std::shared_ptr<const quant::Section> shared = nullptr;
   std::string shared_name = {};
@@ -73,6 +74,8 @@ struct Tensor {
   std::string sha256 = {};
   /// The sections of a tensor of type `squish`, whose `bytes` are empty; null for all others.
   std::shared_ptr<const StoredPacked> packed = nullptr;
+  /// Keeps `bytes` alive; null: whoever made the tensor does.
+  std::shared_ptr<const void> owner = nullptr;
 
   std::size_t stored_bytes() const;  ///< paddings and what it shares with others apart
   std::size_t elements() const;
@@ -104,16 +107,19 @@ std::size_t stored_row(const Tensor& tensor, std::size_t row);
 void check_sum(std::span<const std::byte> bytes, const std::string& expected,
                const std::string& name);
 
+/// Whether what is read stays where the file is mapped, which takes no memory that the system
+/// cannot take back, or is copied, into huge pages.
+enum class Placement { mapped, copied };
+
 /// A tensor of type `squish` as its method takes it. Error naming the tensor if a checksum or the
 /// spec is wrong.
-quant::Packed read_packed(const Tensor& tensor);
+quant::Packed read_packed(const Tensor& tensor, Placement placement = Placement::mapped);
 
 /// The whole tensor as rows() x cols() floats, rows in model order. Error naming the tensor if its
 /// bytes do not match their checksum.
 Matrix read_matrix(const Tensor& tensor, ThreadPool& pool);
 
-/// Rows of a matrix, in the order asked for: no more is decoded than these, unless it is of type
-/// `squish`. Error as of read_matrix(); `rows` must be below tensor.rows().
-Matrix read_rows(const Tensor& tensor, std::span<const std::uint32_t> rows, ThreadPool& pool);
+/// One row of a matrix that is not of type `squish`, and no more; its checksum is the caller's.
+void read_row(const Tensor& tensor, std::size_t row, std::span<float> out);
 
 }  // namespace squish::io

@@ -31,7 +31,7 @@ class AqlmKernel : public Kernel {
       part_.book[b].first_bit = b * layout.bits;
       part_.book[b].bits = layout.bits;
     }
-    const Bytes& scale = packed_->section("scale", 2 * layout.rows);
+    const std::span<const std::byte> scale = packed_->section("scale", 2 * layout.rows);
     float gain = 0;
     std::memcpy(&gain, packed_->section("gain", 4).data(), 4);
     for (std::size_t row = 0; row < layout.rows; ++row) {

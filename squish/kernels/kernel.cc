@@ -85,7 +85,7 @@ bool InputForm::operator==(const InputForm& other) const {
   return rotation == other.rotation || rotation->factors == other.rotation->factors;
 }
 
-Rotation::Rotation(const Bytes& signs, std::size_t n, float scale)
+Rotation::Rotation(std::span<const std::byte> signs, std::size_t n, float scale)
     : hadamard(n), factors(hadamard.factors(quant::diagonal(signs, n, scale))) {}
 
 void make_input(const InputForm& form, std::span<const float> x, bool fine, Input& out) {

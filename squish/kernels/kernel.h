@@ -25,7 +25,7 @@ struct Rotation {
   std::vector<float> factors;  ///< of its diagonal, hadamard.factors()
 
   /// `scale` times the transform with these signs.
-  Rotation(const Bytes& signs, std::size_t n, float scale = 1);
+  Rotation(std::span<const std::byte> signs, std::size_t n, float scale = 1);
 };
 
 /// What an input becomes before it is multiplied.

@@ -42,7 +42,7 @@ class VptqKernel : public Kernel {
       part.book[1].first_bit = from.main_bits;
       part.book[1].bits = from.residual_bits;
     }
-    const Bytes& scale = packed_->section("scale", 4 * layout.cols);
+    const std::span<const std::byte> scale = packed_->section("scale", 4 * layout.cols);
     for (const auto& columns : layout.columns(*packed_)) {
       for (const std::uint32_t j : columns) {
         order_.push_back(j);

@@ -92,33 +92,38 @@ quant::Packed as_int(const io::Tensor& tensor, const Affine& form) {
 
 }  // namespace
 
-std::shared_ptr<const quant::Packed> stored_as_packed(const io::Tensor& tensor) {
+std::shared_ptr<const quant::Packed> stored_as_packed(const io::Tensor& tensor,
+                                                      io::Placement placement) {
   if (tensor.packed != nullptr) {
-    return std::make_shared<const quant::Packed>(io::read_packed(tensor));
+    return std::make_shared<const quant::Packed>(io::read_packed(tensor, placement));
   }
   const auto form = affine(tensor.type);
   if (!form || tensor.shape.size() != 2 || tensor.cols() % kElements != 0) return nullptr;
   return std::make_shared<const quant::Packed>(as_int(tensor, *form));
 }
 
-StoredWeights stored_weights(const io::Tensor& tensor) {
-  if (const auto packed = stored_as_packed(tensor)) return packed_weights(packed, true);
+StoredWeights stored_weights(const io::Tensor& tensor, io::Placement placement) {
+  if (const auto packed = stored_as_packed(tensor, placement)) return packed_weights(packed, true);
   StoredWeights weights{tensor.rows(), tensor.cols(), 0, {}, nullptr};
   const bool is_f16 = tensor.type == io::DType::F16;
   if ((!is_f16 && tensor.type != io::DType::BF16) || tensor.shape.size() != 2) return weights;
   if (tensor.elements() == 0) return weights;
   io::check_sum(tensor.bytes, tensor.sha256, tensor.name);
   const std::size_t row_bytes = 2 * weights.cols;
-  const auto values = std::make_shared<Bytes>(tensor.bytes.size());
+  const bool is_mapped = placement == io::Placement::mapped && tensor.owner != nullptr &&
+                         tensor.interleaved_head_rows == 0;
+  Bytes copy(is_mapped ? 0 : tensor.bytes.size());
   for (std::size_t row = 0; row < weights.rows; ++row) {
-    std::byte* const to = values->data() + row * row_bytes;
-    std::memcpy(to, tensor.bytes.data() + io::stored_row(tensor, row) * row_bytes, row_bytes);
+    const std::byte* const from = tensor.bytes.data() + io::stored_row(tensor, row) * row_bytes;
+    if (!is_mapped) std::memcpy(copy.data() + row * row_bytes, from, row_bytes);
     for (std::size_t j = 0; j < weights.cols; ++j) {
-      if (is_finite(to + 2 * j, is_f16 ? kF16Exponent : kBf16Exponent)) continue;
+      if (is_finite(from + 2 * j, is_f16 ? kF16Exponent : kBf16Exponent)) continue;
       fail("tensor '{}' holds what is not finite at row {}, column {}; expected finite weights",
            tensor.name, row, j);
     }
   }
+  const auto values = std::make_shared<const SharedBytes>(
+      is_mapped ? SharedBytes(tensor.bytes, tensor.owner) : SharedBytes(std::move(copy)));
   weights.bytes = values->size();
   weights.kernel = kernels::half_kernel(values, *values, weights.rows, weights.cols,
                                         is_f16 ? kernels::Element::f16 : kernels::Element::bf16);

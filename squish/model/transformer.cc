@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "squish/base/error.h"
+#include "squish/base/memory.h"
 #include "squish/linalg/vector_ops.isa.h"
 #include "squish/model/attention.h"
 #include "squish/model/rope.h"
@@ -28,35 +29,34 @@ std::vector<float> load_optional(const io::ModelFiles& files, const std::string&
   return files.table.contains(name) ? load_vector(files, name, pool) : std::vector<float>{};
 }
 
-StoredWeights stored_or_error(const io::ModelFiles& files, const std::string& name) {
+StoredWeights stored_or_error(const io::ModelFiles& files, const std::string& name,
+                              io::Placement placement) {
   try {
-    return stored_weights(files.table.at(name));
+    return stored_weights(files.table.at(name), placement);
   } catch (const Error& error) {
     fail("{}: {}", files.path.string(), error.what());
   }
+}
+
+/// Copies are faster to read, as long as there is room for them.
+io::Placement placement_of(const io::ModelFiles& files) {
+  std::size_t bytes = 0;
+  for (const auto& [name, tensor] : files.table.tensors) bytes += tensor.stored_bytes();
+  const std::size_t free = available_memory();
+  return free == 0 || bytes <= free / 2 ? io::Placement::copied : io::Placement::mapped;
 }
 
 void copy_rows(ConstMatrixView from, MatrixView to) {
   for (std::size_t t = 0; t < from.rows; ++t) std::ranges::copy(from.row(t), to.row(t).data());
 }
 
-/// `rows`: which ones of the tensor these are; empty: all.
-void check_finite(const Matrix& weights, const io::ModelFiles& files, const std::string& name,
-                  ThreadPool& pool, std::span<const TokenId> rows = {}) {
-  parallel_for(pool, weights.rows(), 256, [&](std::size_t begin, std::size_t end) {
-    for (std::size_t i = begin; i < end; ++i) {
-      for (std::size_t j = 0; j < weights.cols(); ++j) {
-        if (std::isfinite(weights(i, j))) continue;
-        fail("{}: tensor '{}' holds {} at row {}, column {}; expected finite weights",
-             files.path.string(), name, weights(i, j), rows.empty() ? i : rows[i], j);
-      }
-    }
-  });
-}
-
-void check_token(TokenId token, std::size_t vocabulary) {
-  if (token < vocabulary) return;
-  fail("token {} is not in the model's vocabulary of {}", token, vocabulary);
+void check_finite(std::span<const float> weights, std::size_t row, const std::string& path,
+                  const std::string& name) {
+  for (std::size_t j = 0; j < weights.size(); ++j) {
+    if (std::isfinite(weights[j])) continue;
+    fail("{}: tensor '{}' holds {} at row {}, column {}; expected finite weights", path, name,
+         weights[j], row, j);
+  }
 }
 
 Layer build_layer(const io::ModelFiles& files, std::size_t index, const LinearOf& linear,
@@ -81,6 +81,14 @@ Layer build_layer(const io::ModelFiles& files, std::size_t index, const LinearOf
   return layer;
 }
 
+void build_layers(const io::ModelFiles& files, const LinearOf& linear, ThreadPool& pool,
+                  Transformer& model) {
+  model.norm = load_vector(files, "model.norm.weight", pool);
+  for (std::size_t i = 0; i < files.config.layers; ++i) {
+    model.layers.push_back(build_layer(files, i, linear, pool));
+  }
+}
+
 void add(std::span<const float> x, std::span<float> y) {
   linalg::vector_ops().axpy(1, x.data(), x.size(), y.data());
 }
@@ -94,7 +102,10 @@ Matrix load_weights(const io::ModelFiles& files, const std::string& name, Thread
   } catch (const Error& error) {
     fail("{}: {}", files.path.string(), error.what());
   }
-  check_finite(weights, files, name, pool);
+  const std::string path = files.path.string();
+  parallel_for(pool, weights.rows(), 256, [&](std::size_t begin, std::size_t end) {
+    for (std::size_t i = begin; i < end; ++i) check_finite(weights.row(i), i, path, name);
+  });
   return weights;
 }
 
@@ -108,40 +119,77 @@ SharedWeights load_shared(const io::ModelFiles& files, ThreadPool& pool) {
   return shared;
 }
 
+Embedding dense_embedding(std::shared_ptr<const Matrix> weights) {
+  const std::size_t rows = weights->rows(), cols = weights->cols();
+  return {rows, cols, [weights = std::move(weights)](std::size_t row, std::span<float> to) {
+            std::ranges::copy(weights->row(row), to.data());
+          }};
+}
+
+Embedding stored_embedding(const io::ModelFiles& files, ThreadPool& pool) {
+  const io::Tensor& tensor = files.table.at(kEmbedding);
+  const std::string path = files.path.string();
+  if (tensor.packed != nullptr) {
+    const auto packed = stored_as_packed(tensor);
+    if (!quant::find_method(packed->spec.method()).rows_apart) {
+      return dense_embedding(std::make_shared<const Matrix>(load_weights(files, kEmbedding, pool)));
+    }
+    const auto read = [packed, path, &pool](std::size_t row, std::span<float> to) {
+      quant::dequantize(quant::row_of(*packed, row), MatrixView(to.data(), 1, to.size()), pool);
+      check_finite(to, row, path, kEmbedding);
+    };
+    return {packed->rows, packed->cols, read};
+  }
+  try {
+    io::check_sum(tensor.bytes, tensor.sha256, tensor.name);
+  } catch (const Error& error) {
+    fail("{}: {}", files.path.string(), error.what());
+  }
+  const auto read = [tensor, path](std::size_t row, std::span<float> to) {
+    io::read_row(tensor, row, to);
+    check_finite(to, row, path, kEmbedding);
+  };
+  return {tensor.rows(), tensor.cols(), read};
+}
+
 Transformer build_transformer(const io::ModelFiles& files, const SharedWeights& shared,
-                              ThreadPool& pool, const LinearOf& linear, std::size_t fused) {
-  Transformer model{files.config, shared.embedding, {}, {}, nullptr};
-  StoredWeights head;
-  if (fused > 0) {
-    head = stored_or_error(files, files.config.tied_embeddings ? kEmbedding : kHead);
-  }
-  model.head = dense_linear(shared.head, std::move(head.kernel), fused, head.bytes);
-  model.norm = load_vector(files, "model.norm.weight", pool);
-  for (std::size_t i = 0; i < files.config.layers; ++i) {
-    model.layers.push_back(build_layer(files, i, linear, pool));
-  }
+                              ThreadPool& pool, const LinearOf& linear) {
+  Transformer model{files.config, dense_embedding(shared.embedding), {}, {}, nullptr};
+  model.head = dense_linear(shared.head);
+  build_layers(files, linear, pool, model);
   return model;
 }
 
 Transformer build_block(const io::ModelFiles& files, std::size_t index, const LinearOf& linear,
                         ThreadPool& pool) {
-  Transformer block{files.config, nullptr, {}, {}, nullptr};
+  Transformer block{files.config, {}, {}, {}, nullptr};
   block.config.layers = 1;
   block.layers.push_back(build_layer(files, index, linear, pool));
   return block;
 }
 
-Transformer load_transformer(const io::ModelFiles& files, const SharedWeights& shared,
-                             ThreadPool& pool, std::size_t fused) {
-  const auto linear = [&](const std::string& name) {
-    StoredWeights stored = fused > 0 ? stored_or_error(files, name) : StoredWeights{};
-    if (stored.kernel != nullptr) return stored_linear(std::move(stored), fused);
-    if (fused == 0 && files.table.at(name).packed != nullptr) {
+Transformer load_for_windows(const io::ModelFiles& files, const SharedWeights& shared,
+                             ThreadPool& pool) {
+  return build_transformer(files, shared, pool, [&](const std::string& name) {
+    if (files.table.at(name).packed != nullptr) {
       return packed_linear(stored_as_packed(files.table.at(name)), 0);
     }
     return dense_linear(std::make_shared<const Matrix>(load_weights(files, name, pool)));
+  });
+}
+
+Transformer load_transformer(const io::ModelFiles& files, ThreadPool& pool, std::size_t fused,
+                             std::optional<io::Placement> placement) {
+  if (!placement) placement = placement_of(files);
+  const auto linear = [&](const std::string& name) {
+    StoredWeights stored = stored_or_error(files, name, *placement);
+    if (stored.kernel != nullptr) return stored_linear(std::move(stored), fused);
+    return dense_linear(std::make_shared<const Matrix>(load_weights(files, name, pool)));
   };
-  return build_transformer(files, shared, pool, linear, fused);
+  Transformer model{files.config, stored_embedding(files, pool), {}, {}, nullptr};
+  model.head = linear(files.config.tied_embeddings ? kEmbedding : kHead);
+  build_layers(files, linear, pool, model);
+  return model;
 }
 
 /// One call of forward(): the buffers that its layers share.
@@ -164,7 +212,7 @@ class ForwardPass {
         up_(tokens, config_.intermediate) {}
 
   Matrix run(std::span<const TokenId> ids) {
-    const Matrix embedded = embed(model_, ids);
+    const Matrix embedded = embed(model_.embedding, ids);
     run_blocks(0, model_.layers.size(), embedded);
     cache_.advance(tokens_);
     normalise(model_.norm);
@@ -304,25 +352,14 @@ class ForwardPass {
   Matrix gate_, up_;           // tokens x intermediate
 };
 
-Matrix embed(const Transformer& model, std::span<const TokenId> tokens) {
-  Matrix hidden(tokens.size(), model.config.hidden);
+Matrix embed(const Embedding& embedding, std::span<const TokenId> tokens) {
+  Matrix hidden(tokens.size(), embedding.cols);
   for (std::size_t t = 0; t < tokens.size(); ++t) {
-    check_token(tokens[t], model.embedding->rows());
-    std::ranges::copy(model.embedding->row(tokens[t]), hidden.row(t).data());
+    if (tokens[t] >= embedding.rows) {
+      fail("token {} is not in the model's vocabulary of {}", tokens[t], embedding.rows);
+    }
+    embedding.read(tokens[t], hidden.row(t));
   }
-  return hidden;
-}
-
-Matrix embed(const io::ModelFiles& files, std::span<const TokenId> tokens, ThreadPool& pool) {
-  const io::Tensor& table = files.table.at(kEmbedding);
-  for (const TokenId token : tokens) check_token(token, table.rows());
-  Matrix hidden;
-  try {
-    hidden = io::read_rows(table, tokens, pool);
-  } catch (const Error& error) {
-    fail("{}: {}", files.path.string(), error.what());
-  }
-  check_finite(hidden, files, kEmbedding, pool, tokens);
   return hidden;
 }
 

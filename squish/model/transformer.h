@@ -1,6 +1,7 @@
 #pragma once
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -22,9 +23,20 @@ struct Layer {
   std::vector<float> q_norm, k_norm;                   // Qwen3: head_dim; empty: none
 };
 
+/// The embedding's rows, vocab x hidden, however they are stored.
+struct Embedding {
+  std::size_t rows = 0, cols = 0;
+  std::function<void(std::size_t row, std::span<float> to)> read;
+};
+Embedding dense_embedding(std::shared_ptr<const Matrix> weights);
+/// From where the files have it: row by row, unless its method mixes them, which has all rows as
+/// floats. Error naming file and tensor if its checksum is wrong, or (when it is read) a row not
+/// finite.
+Embedding stored_embedding(const io::ModelFiles& files, ThreadPool& pool);
+
 struct Transformer {
   io::ModelConfig config;
-  std::shared_ptr<const Matrix> embedding;  // vocab x hidden
+  Embedding embedding;
   std::vector<Layer> layers;
   std::vector<float> norm;       // hidden
   std::unique_ptr<Linear> head;  // vocab x hidden; the embedding when tied
@@ -43,22 +55,26 @@ SharedWeights load_shared(const io::ModelFiles& files, ThreadPool& pool);
 /// The layer for a name of io::linear_names(); asked for in that order.
 using LinearOf = std::function<std::unique_ptr<Linear>(const std::string& name)>;
 
-/// Reads norms and biases from `files`. Up to `fused` tokens at a time the head is multiplied as
-/// `files` store it, where a kernel can do that.
+/// Reads norms and biases from `files`.
 Transformer build_transformer(const io::ModelFiles& files, const SharedWeights& shared,
-                              ThreadPool& pool, const LinearOf& linear, std::size_t fused = 0);
+                              ThreadPool& pool, const LinearOf& linear);
 
 /// One block of the model as a model of its own, for run_blocks() and its halves; without embedding
 /// and head.
 Transformer build_block(const io::ModelFiles& files, std::size_t index, const LinearOf& linear,
                         ThreadPool& pool);
 
-/// Every linear layer from the files: as it is stored where a kernel can multiply that (see
-/// stored_linear() for `fused`), else as floats. With `fused` 0, for many tokens at a time, no
-/// kernel multiplies, and what is in a method's bytes is decoded at every call: models that are
-/// compared do not all lie in memory as floats.
-Transformer load_transformer(const io::ModelFiles& files, const SharedWeights& shared,
-                             ThreadPool& pool, std::size_t fused = kFewTokens);
+/// For windows of text: no kernel multiplies, and what is in a method's bytes is decoded at every
+/// call, so that models that are compared do not all lie in memory as floats.
+Transformer load_for_windows(const io::ModelFiles& files, const SharedWeights& shared,
+                             ThreadPool& pool);
+
+/// For generation: every linear layer, the head among them, as it is stored where a kernel can
+/// multiply that (see stored_linear() for `fused`), else as floats. Without a placement weights are
+/// copied where they take at most half of the memory that is free, and stay mapped otherwise.
+Transformer load_transformer(const io::ModelFiles& files, ThreadPool& pool,
+                             std::size_t fused = kFewTokens,
+                             std::optional<io::Placement> placement = {});
 
 /// Runs `tokens` after what `cache` holds and appends to it. Returns the final normed hidden
 /// states, tokens x hidden. Error if the cache is too small or an id is out of range.
@@ -68,9 +84,7 @@ Matrix forward(const Transformer& model, std::span<const TokenId> tokens, KvCach
 /// forward() of a text from its start in pieces, with an empty cache: what block 0 is given (Error
 /// if an id is out of range); the blocks [first, last), in place; halves of one; the final norm, in
 /// place.
-Matrix embed(const Transformer& model, std::span<const TokenId> tokens);
-/// The same from the files, of whose embedding no more is read than these rows.
-Matrix embed(const io::ModelFiles& files, std::span<const TokenId> tokens, ThreadPool& pool);
+Matrix embed(const Embedding& embedding, std::span<const TokenId> tokens);
 void run_blocks(const Transformer& model, std::size_t first, std::size_t last, MatrixView hidden,
                 KvCache& cache, ThreadPool& pool);
 /// A block in its two halves, and what its linear layers are given, in their order: those of

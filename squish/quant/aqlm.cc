@@ -114,10 +114,11 @@ Packed encode(ConstMatrixView weights, const Spec& spec, const EncodeContext& co
 
 void decode(const Packed& packed, MatrixView out, ThreadPool& pool) {
   const Layout layout(packed.spec, packed.rows, packed.cols);
-  const Bytes& q = packed.section("q", layout.rows * layout.row_bytes());
-  const Bytes& scale = packed.section("scale", 2 * layout.rows);
-  const Bytes& gain_bytes = packed.section("gain", 4);
-  const Bytes& book_bytes = packed.section("codebook", layout.books * layout.book_bytes());
+  const std::span<const std::byte> q = packed.section("q", layout.rows * layout.row_bytes());
+  const std::span<const std::byte> scale = packed.section("scale", 2 * layout.rows);
+  const std::span<const std::byte> gain_bytes = packed.section("gain", 4);
+  const std::span<const std::byte> book_bytes =
+      packed.section("codebook", layout.books * layout.book_bytes());
   float gain = 0;
   std::memcpy(&gain, gain_bytes.data(), 4);
   const std::vector<Codebook> books = unpack_codebooks(

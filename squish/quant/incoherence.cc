@@ -28,7 +28,7 @@ Bytes random_signs(std::size_t n, std::uint64_t seed, const std::string& key) {
 
 }  // namespace
 
-std::vector<float> diagonal(const Bytes& signs, std::size_t n, float scale) {
+std::vector<float> diagonal(std::span<const std::byte> signs, std::size_t n, float scale) {
   std::vector<float> values(n);
   for (std::size_t i = 0; i < n; ++i) {
     const bool minus = (signs[i / 8] >> (i % 8) & std::byte{1}) != std::byte{0};
@@ -65,8 +65,8 @@ double root_mean_square(ConstMatrixView w, ThreadPool& pool) {
   return std::sqrt(sum / static_cast<double>(w.size()));
 }
 
-void rotate(ConstMatrixView weights, double unit, const Bytes& signs_in, const Bytes& signs_out,
-            MatrixView rotated, ThreadPool& pool) {
+void rotate(ConstMatrixView weights, double unit, std::span<const std::byte> signs_in,
+            std::span<const std::byte> signs_out, MatrixView rotated, ThreadPool& pool) {
   const double inverse = unit > 0 ? 1 / unit : 0;  // beyond floats where weights are denormal
   parallel_for(pool, weights.rows, grain(weights.cols), [&](std::size_t begin, std::size_t end) {
     for (std::size_t i = begin; i < end; ++i) {

@@ -26,19 +26,19 @@ Bytes input_signs(std::size_t n, std::uint64_t seed, std::string_view name);
 Bytes output_signs(std::size_t n, std::uint64_t seed, std::string_view name);
 
 /// Stored signs as a diagonal of n entries, times `scale`.
-std::vector<float> diagonal(const Bytes& signs, std::size_t n, float scale);
+std::vector<float> diagonal(std::span<const std::byte> signs, std::size_t n, float scale);
 
 /// The root of the mean square, in double; the sums depend on no thread.
 double root_mean_square(ConstMatrixView w, ThreadPool& pool);
 
 /// `rotated` becomes the rotation of `weights` / unit (0 where unit is 0). May have a wider stride.
-void rotate(ConstMatrixView weights, double unit, const Bytes& signs_in, const Bytes& signs_out,
-            MatrixView rotated, ThreadPool& pool);
+void rotate(ConstMatrixView weights, double unit, std::span<const std::byte> signs_in,
+            std::span<const std::byte> signs_out, MatrixView rotated, ThreadPool& pool);
 
 /// The sections `signs_in`, `signs_out` and `scale` (one f32), which What is the rounded matrix by.
 void store_rotation(Bytes signs_in, Bytes signs_out, double scale, Packed& packed);
 struct StoredRotation {
-  const Bytes &signs_in, &signs_out;
+  std::span<const std::byte> signs_in, signs_out;
   float scale;
 
   /// Error if a section is missing or has another size.

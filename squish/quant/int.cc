@@ -52,7 +52,7 @@ void store(Bytes& bytes, std::size_t index, float value, bool half) {
   }
 }
 
-float load(const Bytes& bytes, std::size_t index, bool half) {
+float load(std::span<const std::byte> bytes, std::size_t index, bool half) {
   if (half) {
     std::uint16_t h = 0;
     std::memcpy(&h, bytes.data() + 2 * index, 2);
@@ -378,9 +378,10 @@ void unpack_row(const std::byte* bytes, const Layout& layout, std::vector<std::u
 
 void decode(const Packed& packed, MatrixView out, ThreadPool& pool) {
   const Layout layout(packed.spec, packed.rows, packed.cols);
-  const Bytes& q = packed.section("q", layout.rows * layout.row_bytes());
-  const Bytes& scale = packed.section("scale", layout.scale_bytes());
-  const Bytes* zero = layout.symmetric ? nullptr : &packed.section("zero", layout.scale_bytes());
+  const std::span<const std::byte> q = packed.section("q", layout.rows * layout.row_bytes());
+  const std::span<const std::byte> scale = packed.section("scale", layout.scale_bytes());
+  std::span<const std::byte> zero;
+  if (!layout.symmetric) zero = packed.section("zero", layout.scale_bytes());
 
   parallel_for(pool, layout.rows, 64, [&](std::size_t begin, std::size_t end) {
     std::vector<std::uint8_t> codes(layout.cols);
@@ -389,7 +390,7 @@ void decode(const Packed& packed, MatrixView out, ThreadPool& pool) {
       unpack_row(q.data() + row * layout.row_bytes(), layout, codes, wide);
       for (std::size_t g = 0; g < layout.groups(); ++g) {
         const std::size_t index = row * layout.groups() + g, first = g * layout.group;
-        const float offset = zero == nullptr ? 0.0f : load(*zero, index, layout.half_scales);
+        const float offset = zero.empty() ? 0.0f : load(zero, index, layout.half_scales);
         int_ops().expand(codes.data() + first, layout.group_size(g),
                          load(scale, index, layout.half_scales), offset, layout.low(),
                          out.row(row).data() + first);
@@ -429,6 +430,7 @@ Method int_method(unsigned bits) {
       .prepare_keys = {"damp", "order", "sweeps"},
       .encode = encode,
       .memory = {.weights = 2, .preparing = 1.6, .prepared = 1.05},
+      .rows_apart = true,
       .decode = decode,
   };
 }

@@ -22,7 +22,7 @@ enum class Part { indices, scales, codebooks, other };
 struct Section {
   std::string name;
   Part part;
-  Bytes bytes;
+  SharedBytes bytes;
 };
 
 /// Stored bits by part; their sum over rows * cols is `bpw`.
@@ -41,7 +41,7 @@ struct Packed {
   std::shared_ptr<const Section> shared = nullptr;
 
   /// The section of that name; Error if it is missing or does not hold exactly `bytes` bytes.
-  const Bytes& section(std::string_view name, std::size_t bytes) const;
+  std::span<const std::byte> section(std::string_view name, std::size_t bytes) const;
   Bits bits() const;
   /// 8 * stored bytes / (rows * cols).
   double bpw() const;
@@ -116,11 +116,16 @@ struct Method {
   Packed (*encode)(ConstMatrixView weights, const Spec& spec,
                    const EncodeContext& context) = nullptr;
   WorkingMemory memory = {};
+  /// Whether every section holds one row behind another, so that row_of() a matrix is one.
+  bool rows_apart = false;
   /// Of methods with the key `share`: how a matrix is cut and its codebooks are learned.
   AdditiveForm (*additive)(const Spec& spec, std::size_t rows, std::size_t cols) = nullptr;
   /// Writes the rows x cols reconstruction. Throws Error if the sections do not fit the spec.
   void (*decode)(const Packed& packed, MatrixView out, ThreadPool& pool) = nullptr;
 };
+
+/// That row as a matrix of its own, in the same bytes; for methods that are `rows_apart`.
+Packed row_of(const Packed& packed, std::size_t row);
 
 /// All methods, in the order in which they are listed.
 const std::vector<Method>& methods();

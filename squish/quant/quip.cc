@@ -101,8 +101,9 @@ void store_point(const Layout& layout, const Points& points, std::size_t v, std:
 }
 
 /// Rhat / scale for vectors [first, first + count).
-void expand_e8p(const Layout& layout, const Bytes& codes, const Bytes& residual, std::size_t first,
-                std::size_t count, float* out) {
+void expand_e8p(const Layout& layout, std::span<const std::byte> codes,
+                std::span<const std::byte> residual, std::size_t first, std::size_t count,
+                float* out) {
   Points points{std::vector<std::uint16_t>(count), std::vector<std::uint16_t>(count)};
   std::memcpy(points.main.data(), codes.data() + 2 * first, 2 * count);
   if (layout.bits == 3) {
@@ -134,8 +135,8 @@ void round_gain(const float* x, std::size_t first, std::size_t count, Bytes& cod
   }
 }
 
-void expand_gain(const Bytes& codes, const Bytes& gains, std::size_t first, std::size_t count,
-                 float* out) {
+void expand_gain(std::span<const std::byte> codes, std::span<const std::byte> gains,
+                 std::size_t first, std::size_t count, float* out) {
   for (std::size_t v = 0; v < count; ++v) {
     std::uint16_t half = 0;
     std::memcpy(&half, gains.data() + 2 * (first + v), 2);
@@ -146,8 +147,8 @@ void expand_gain(const Bytes& codes, const Bytes& gains, std::size_t first, std:
 }
 
 /// The least-squares scale of the rounded rows, in units of the one they were rounded in.
-double refit(ConstMatrixView rotated, const Layout& layout, const Bytes& codes,
-             const Bytes& residual, ThreadPool& pool) {
+double refit(ConstMatrixView rotated, const Layout& layout, std::span<const std::byte> codes,
+             std::span<const std::byte> residual, ThreadPool& pool) {
   std::vector<float> sums(2 * layout.rows);
   parallel_for(pool, layout.rows, layout.grain(), [&](std::size_t begin, std::size_t end) {
     std::vector<float> q((end - begin) * layout.stride());
@@ -256,10 +257,10 @@ Packed encode(ConstMatrixView weights, const Spec& spec, const EncodeContext& co
 
 void decode(const Packed& packed, MatrixView out, ThreadPool& pool) {
   const Layout layout(packed.spec, packed.rows, packed.cols);
-  const Bytes& codes = packed.section("codes", layout.code_bytes());
-  const Bytes& second = layout.second_bytes() == 0
-                            ? codes  // unused
-                            : packed.section(layout.second_name(), layout.second_bytes());
+  const std::span<const std::byte> codes = packed.section("codes", layout.code_bytes());
+  const std::span<const std::byte> second =
+      layout.second_bytes() == 0 ? codes  // unused
+                                 : packed.section(layout.second_name(), layout.second_bytes());
   const StoredRotation rotation(packed);
 
   parallel_for(pool, layout.rows, layout.grain(), [&](std::size_t begin, std::size_t end) {

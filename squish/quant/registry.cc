@@ -30,7 +30,7 @@ const Method& find_method(std::string_view name) {
   fail_usage("unknown method '{}': expected one of {}", name, fmt::join(names, ", "));
 }
 
-const Bytes& Packed::section(std::string_view name, std::size_t bytes) const {
+std::span<const std::byte> Packed::section(std::string_view name, std::size_t bytes) const {
   const Section* found = shared != nullptr && shared->name == name ? shared.get() : nullptr;
   for (const Section& section : sections) {
     if (section.name == name) found = &section;
@@ -43,6 +43,15 @@ const Bytes& Packed::section(std::string_view name, std::size_t bytes) const {
          name, found->bytes.size(), bytes);
   }
   return found->bytes;
+}
+
+Packed row_of(const Packed& packed, std::size_t row) {
+  Packed one{packed.spec, 1, packed.cols, {}};
+  for (const Section& section : packed.sections) {
+    const std::size_t bytes = section.bytes.size() / packed.rows;
+    one.sections.push_back({section.name, section.part, section.bytes.part(row * bytes, bytes)});
+  }
+  return one;
 }
 
 Bits Packed::bits() const {

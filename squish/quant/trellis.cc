@@ -121,7 +121,7 @@ void store_stream(const Layout& layout, const TrellisCode& code, unsigned before
   }
 }
 
-void decode_tile(const Layout& layout, const TrellisCode& code, const Bytes& codes,
+void decode_tile(const Layout& layout, const TrellisCode& code, std::span<const std::byte> codes,
                  std::size_t tile, MatrixView out) {
   std::vector<std::uint32_t> fields(kTile * kTile / code.step);
   unpack_bits(std::span(codes).subspan(tile * layout.tile_bytes(), layout.tile_bytes()),
@@ -145,8 +145,9 @@ void store_tile(const Layout& layout, const TrellisCode& code, std::size_t tile,
 }
 
 /// The block of columns from j on of a group of rows.
-void decode_block(const Layout& layout, const std::vector<Stage>& stages, const Bytes& codes,
-                  std::size_t group, std::size_t j, MatrixView out) {
+void decode_block(const Layout& layout, const std::vector<Stage>& stages,
+                  std::span<const std::byte> codes, std::size_t group, std::size_t j,
+                  MatrixView out) {
   const std::size_t width = layout.block_width(j);
   const std::size_t rows = std::min(kGroup, out.rows - group * kGroup);
   for (std::size_t r = 0; r < rows; ++r)
@@ -248,7 +249,7 @@ Packed encode(ConstMatrixView weights, const Spec& spec, const EncodeContext& co
 
 void decode(const Packed& packed, MatrixView out, ThreadPool& pool) {
   const Layout layout(packed.spec, packed.rows, packed.cols);
-  const Bytes& codes = packed.section("codes", layout.code_bytes());
+  const std::span<const std::byte> codes = packed.section("codes", layout.code_bytes());
   const StoredRotation rotation(packed);
   const std::string& name = packed.spec.word("code");
   if (layout.tiles) {

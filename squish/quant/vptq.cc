@@ -440,9 +440,9 @@ Packed encode(ConstMatrixView weights, const Spec& spec, const EncodeContext& co
 
 void decode(const Packed& packed, MatrixView out, ThreadPool& pool) {
   const VptqLayout layout(packed.spec, packed.rows, packed.cols);
-  const Bytes& q = packed.section("q", layout.code_bytes);
-  const Bytes& scale = packed.section("scale", 4 * layout.cols);
-  const Bytes& book_bytes = packed.section("codebook", layout.book_bytes);
+  const std::span<const std::byte> q = packed.section("q", layout.code_bytes);
+  const std::span<const std::byte> scale = packed.section("scale", 4 * layout.cols);
+  const std::span<const std::byte> book_bytes = packed.section("codebook", layout.book_bytes);
   const auto columns = layout.columns(packed);
   std::vector<float> scales(layout.cols);
   std::memcpy(scales.data(), scale.data(), scale.size());

@@ -151,6 +151,17 @@ TEST_F(OnModel, RunStreamsTheSameTextForTheSameSeed) {
   EXPECT_THAT(chatted.err, Not(HasSubstr("prompt: 5 tokens")));
 }
 
+TEST_F(OnModel, RunSaysTheSameFromMappedWeights) {
+  ASSERT_EQ(squish({"quantize", model(), "-o", "out", "--spec", "quip", "--embed-bits", "4"}).code,
+            0);
+  const auto said = [this](const std::string& weights) {
+    return squish({"run", "out", "-p", "Hello", "-n", "20", "--weights", weights}).out;
+  };
+  const std::string copied = said("copied");
+  EXPECT_GT(copied.size(), 5u);
+  EXPECT_EQ(said("mapped"), copied);
+}
+
 TEST_F(OnModel, WrongInputIsOneSentence) {
   expect_failure({"eval"}, 2, "MODEL");
   expect_failure({"eval", "/nonexistent/model.gguf"}, 1, "/nonexistent/model.gguf");

@@ -52,7 +52,7 @@ TEST(ProbeLayers, FindTheDivergenceOfTheModelWithOneLayerReplaced) {
   const io::ModelFiles files = io::open_model(directory.path());
   const Windows windows = two_windows();
   const model::SharedWeights shared = model::load_shared(files, pool);
-  const model::Transformer own = model::load_transformer(files, shared, pool);
+  const model::Transformer own = model::load_for_windows(files, shared, pool);
   const auto with = [&](const std::string& replaced) {
     return model::build_transformer(files, shared, pool, [&](const std::string& name) {
       return model::dense_linear(std::make_shared<const Matrix>(

@@ -48,7 +48,7 @@ Rows stream(const io::ModelFiles& files, const io::ModelFiles& linears, const Wi
   Rows rows;
   for (const auto& window : windows) {
     model::KvCache cache(model.config, window.size());
-    Matrix hidden = model::embed(model, window);
+    Matrix hidden = model::embed(model.embedding, window);
     model::run_blocks(model, 0, block, hidden, cache, pool);
     if (name.find("mlp") != name.npos) {
       model::run_half(model, block, model::Half::attention, hidden, cache, pool);

@@ -17,7 +17,7 @@ using ::testing::ThrowsMessage;
 
 model::Transformer load(const test::TinyModel& directory, ThreadPool& pool) {
   const io::ModelFiles files = io::open_model(directory.path());
-  return model::load_transformer(files, model::load_shared(files, pool), pool);
+  return model::load_transformer(files, pool);
 }
 
 Passage some_passage(std::size_t windows, std::size_t ctx, std::size_t first_scored) {

@@ -50,7 +50,7 @@ TEST_F(ScoresFileTest, APassGoesOnAfterEachOfItsWindows) {
   for (const std::uint64_t seed : {1, 2}) {
     const test::TinyModel directory(seed);
     const io::ModelFiles files = io::open_model(directory.path());
-    models.push_back(model::load_transformer(files, model::load_shared(files, pool), pool));
+    models.push_back(model::load_transformer(files, pool));
   }
   const model::Transformer* const candidates[] = {&models[1]};
   const Passage text = passage();

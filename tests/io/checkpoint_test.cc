@@ -188,7 +188,9 @@ TEST_F(Checkpoint, RandomSectionsDecodeOrAreRefused) {
       const CounterRng random(round, method.name);
       std::size_t i = 0;
       for (quant::Section& section : packed.sections) {
-        for (std::byte& b : section.bytes) b = static_cast<std::byte>(random.bits(i++));
+        Bytes noise(section.bytes.size());
+        for (std::byte& b : noise) b = static_cast<std::byte>(random.bits(i++));
+        section.bytes = noise;
       }
       error_of([&] { quant::dequantize(packed, pool_); });
     }

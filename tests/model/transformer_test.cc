@@ -40,9 +40,7 @@ struct Golden {
     json.at("stepwise_logits").get_to(stepwise_logits);
   }
 
-  Transformer load(ThreadPool& pool) const {
-    return load_transformer(files, load_shared(files, pool), pool);
-  }
+  Transformer load(ThreadPool& pool) const { return load_transformer(files, pool); }
 };
 
 /// Logits of all tokens, run in pieces of the given sizes.
@@ -125,7 +123,7 @@ TEST_P(TinyModel, BlocksOneByOneGiveTheSame) {
   ThreadPool pool(2);
   const Transformer model = golden.load(pool);
   KvCache cache(model.config, golden.tokens.size());
-  Matrix hidden = embed(model, golden.tokens);
+  Matrix hidden = embed(model.embedding, golden.tokens);
   for (std::size_t i = 0; i < model.layers.size(); ++i) {
     run_blocks(model, i, i + 1, hidden, cache, pool);
   }
@@ -139,7 +137,7 @@ TEST_P(TinyModel, HalvesOfABlockAndTheirInputsAreItsOwn) {
   std::map<std::string, test::Rows> seen;
   const Transformer model = test::recording_model(golden.files, golden.files, seen, pool);
   KvCache cache(model.config, golden.tokens.size());
-  Matrix hidden = embed(model, golden.tokens), whole = hidden;
+  Matrix hidden = embed(model.embedding, golden.tokens), whole = hidden;
   for (std::size_t i = 0; i < model.layers.size(); ++i) {
     run_blocks(model, i, i + 1, whole, cache, pool);
     const auto given = seen;
@@ -187,6 +185,37 @@ TEST(Transformer, RunsOnPackedLayersAskedForInOrder) {
   const double error = worst_error(logits, golden.positions, golden.logits);
   EXPECT_LT(error, 0.05);
   EXPECT_GT(error, 1e-4);  // they are not the dense layers
+}
+
+TEST(Transformer, IsTheSameFromMappedWeightsAsFromCopies) {
+  for (const char* name : {"llama_tied", "qwen2", "qwen3"}) {
+    const Golden golden(name);
+    ThreadPool pool(2);
+    const Transformer copied = load_transformer(golden.files, pool, 4, io::Placement::copied),
+                      mapped = load_transformer(golden.files, pool, 4, io::Placement::mapped);
+    const std::size_t n = golden.tokens.size();
+    const std::vector<std::size_t> pieces = {1, 2, n - 3};
+    const Matrix a = run(copied, golden.tokens, pieces, pool),
+                 b = run(mapped, golden.tokens, pieces, pool);
+    EXPECT_TRUE(std::equal(a.data(), a.data() + a.size(), b.data())) << name;
+  }
+}
+
+TEST(Transformer, EmbeddingRowsAreThoseOfTheMatrix) {
+  ThreadPool pool(2);
+  for (const char* name : {"llama_tied", "qwen2"}) {
+    const Golden golden(name);
+    const Embedding stored = stored_embedding(golden.files, pool);
+    const auto whole = load_shared(golden.files, pool).embedding;
+    ASSERT_EQ(stored.rows, whole->rows());
+    ASSERT_EQ(stored.cols, whole->cols());
+    std::vector<float> row(stored.cols);
+    for (std::size_t i = 0; i < stored.rows; ++i) {
+      stored.read(i, row);
+      ASSERT_TRUE(std::ranges::equal(row, whole->row(i))) << name << " " << i;
+    }
+    EXPECT_THROW(embed(stored, std::vector<TokenId>{static_cast<TokenId>(stored.rows)}), Error);
+  }
 }
 
 TEST(Transformer, TiedHeadIsTheEmbedding) {

@@ -249,7 +249,9 @@ TEST_P(EveryMethod, RejectsMissingAndMisshapenSections) {
     for (const std::size_t size :
          {std::size_t{0}, good.sections[s].bytes.size() - 1, good.sections[s].bytes.size() + 1}) {
       bad = good;
-      bad.sections[s].bytes.resize(size);
+      Bytes bytes(good.sections[s].bytes.begin(), good.sections[s].bytes.end());
+      bytes.resize(size);
+      bad.sections[s].bytes = bytes;
       EXPECT_THAT([&] { dequantize(bad, out, pool_); },
                   ThrowsMessage<Error>(AllOf(HasSubstr(name), HasSubstr("expected"))));
     }
@@ -266,7 +268,9 @@ TEST_P(EveryMethod, SurvivesAnyBytes) {
     Packed noise = packed;
     for (Section& section : noise.sections) {
       if (section.name == "columns" && repeat % 2 == 0) continue;  // not any are possible
-      for (std::byte& byte : section.bytes) byte = static_cast<std::byte>(rng.bits(next++));
+      Bytes bytes(section.bytes.size());
+      for (std::byte& byte : bytes) byte = static_cast<std::byte>(rng.bits(next++));
+      section.bytes = bytes;
     }
     Matrix out(20, 24);
     try {

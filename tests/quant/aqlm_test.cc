@@ -13,8 +13,8 @@ namespace {
 
 /// The decoder as aqlm.cc describes the sections, one weight at a time.
 Matrix slow_decode(const Packed& packed, std::size_t m, unsigned b, std::size_t g) {
-  const Bytes &q = bytes_of(packed, "q"), &scale = bytes_of(packed, "scale"),
-              &codebook = bytes_of(packed, "codebook");
+  const SharedBytes &q = bytes_of(packed, "q"), &scale = bytes_of(packed, "scale"),
+                    &codebook = bytes_of(packed, "codebook");
   float gain = 0;
   std::memcpy(&gain, bytes_of(packed, "gain").data(), 4);
   const std::size_t row_bytes = ((packed.cols + g - 1) / g * m * b + 7) / 8;
@@ -194,7 +194,8 @@ TEST(Aqlm, RefusesWhatMakesNoSense) {
   }
   for (std::size_t s = 0; s < 4; ++s) {
     Packed packed = encode(gaussian(16, 16, 11), "aqlm:m=2,b=3,g=4");
-    packed.sections[s].bytes.pop_back();
+    const SharedBytes whole = packed.sections[s].bytes;
+    packed.sections[s].bytes = whole.part(0, whole.size() - 1);
     EXPECT_THROW(decode(packed), Error);
   }
 }

@@ -57,14 +57,14 @@ Matrix weights(std::size_t rows, std::size_t cols, std::uint64_t seed) {
   return w;
 }
 
-const Bytes& section(const Packed& packed, const std::string& name) {
+const SharedBytes& section(const Packed& packed, const std::string& name) {
   for (const Section& s : packed.sections) {
     if (s.name == name) return s.bytes;
   }
   throw std::out_of_range(name);
 }
 
-float number(const Bytes& bytes, std::size_t index, bool half) {
+float number(std::span<const std::byte> bytes, std::size_t index, bool half) {
   std::uint16_t h = 0;
   float f = 0;
   if (half) {
@@ -317,6 +317,19 @@ TEST(Int, PassesOverGridsThatLeaveTheRangeOfHalves) {
       return sum;
     };
     EXPECT_LE(error("mse"), error("none")) << bits;
+  }
+}
+
+TEST(Int, RowsAreMatricesOfTheirOwn) {
+  ThreadPool pool(2);
+  for (const char* spec : {"int2:g=16", "int3:sym=0,g=0", "int4:g=32,scale=f16", "int8:sym=0"}) {
+    const Packed packed = encode(gaussian(9, 80, 1), spec);
+    ASSERT_TRUE(find_method(packed.spec.method()).rows_apart);
+    const Matrix whole = dequantize(packed, pool);
+    for (std::size_t i = 0; i < 9; ++i) {
+      const Matrix row = dequantize(row_of(packed, i), pool);
+      EXPECT_TRUE(std::ranges::equal(row.row(0), whole.view().row(i))) << spec << " " << i;
+    }
   }
 }
 

@@ -87,7 +87,7 @@ inline Matrix decode(const Packed& packed) {
   return dequantize(packed, pool);
 }
 
-inline const Bytes& bytes_of(const Packed& packed, std::string_view name) {
+inline const SharedBytes& bytes_of(const Packed& packed, std::string_view name) {
   for (const Section& section : packed.sections) {
     if (section.name == name) return section.bytes;
   }
@@ -117,7 +117,7 @@ inline void expect_same_on_any_threads(const Matrix& w, const std::string& spec,
 }
 
 /// Element `index` of a section of f16.
-inline float half_at(const Bytes& bytes, std::size_t index) {
+inline float half_at(std::span<const std::byte> bytes, std::size_t index) {
   std::uint16_t half = 0;
   std::memcpy(&half, bytes.data() + 2 * index, 2);
   return from_f16(half);

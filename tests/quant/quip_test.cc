@@ -189,12 +189,14 @@ TEST(Quip, ScaleIsTheLeastSquaresOne) {
     const double best = snr(w, dequantize(packed, pool));
     for (const float factor : {0.995f, 1.005f}) {
       Packed other = packed;
-      Bytes& bytes = other.sections.back().bytes;
+      const SharedBytes& stored = other.sections.back().bytes;
+      Bytes bytes(stored.begin(), stored.end());
       ASSERT_EQ(other.sections.back().name, "scale");
       float scale = 0;
       std::memcpy(&scale, bytes.data(), 4);
       scale *= factor;
       std::memcpy(bytes.data(), &scale, 4);
+      other.sections.back().bytes = bytes;
       EXPECT_LT(snr(w, dequantize(other, pool)), best) << text;
     }
   }

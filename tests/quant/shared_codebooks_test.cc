@@ -53,7 +53,7 @@ TEST_P(SharedCodebooks, StandInForTheMatrixsOwn) {
 
 TEST_P(SharedCodebooks, DependOnAllMatricesAndOnNoThreads) {
   const std::vector<Matrix> both = {gaussian(64, 48, 1), gaussian(32, 80, 2)};
-  const Bytes bytes = learn(GetParam(), both)->bytes;
+  const SharedBytes bytes = learn(GetParam(), both)->bytes;
   EXPECT_EQ(learn(GetParam(), both, {}, 1)->bytes, bytes);
   EXPECT_EQ(learn(GetParam(), both, {}, 3)->bytes, bytes);
   EXPECT_NE(learn(GetParam(), {both[0]})->bytes, bytes);
@@ -62,7 +62,7 @@ TEST_P(SharedCodebooks, DependOnAllMatricesAndOnNoThreads) {
 
 TEST_P(SharedCodebooks, ScalesOfMatricesDoNotCount) {
   std::vector<Matrix> matrices = {gaussian(64, 48, 1), gaussian(64, 48, 2)};
-  const Bytes bytes = learn(GetParam(), matrices)->bytes;
+  const SharedBytes bytes = learn(GetParam(), matrices)->bytes;
   for (float& w : std::span(matrices[1].data(), matrices[1].size())) w *= 1024;
   EXPECT_EQ(learn(GetParam(), matrices)->bytes, bytes);
 }
@@ -70,7 +70,7 @@ TEST_P(SharedCodebooks, ScalesOfMatricesDoNotCount) {
 TEST_P(SharedCodebooks, OfZerosAloneAreZero) {
   const Matrix zero(16, 24);
   const auto shared = learn(GetParam(), {zero});
-  EXPECT_THAT(shared->bytes, testing::Each(std::byte{0}));
+  EXPECT_THAT(std::span(shared->bytes), testing::Each(std::byte{0}));
   const Matrix decoded = decode(encode_with(gaussian(16, 24, 1), GetParam(), shared));
   EXPECT_THAT(std::span(decoded.data(), decoded.size()), testing::Each(0.0f));
 }

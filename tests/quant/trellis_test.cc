@@ -23,7 +23,7 @@ struct Stored {
   /// Of a code of `bits` in bytes `before` and up of a column of the block.
   float value(const char* name, unsigned bits, std::size_t row, std::size_t col,
               std::size_t before) const {
-    const Bytes& codes = bytes_of(packed, "codes");
+    const SharedBytes& codes = bytes_of(packed, "codes");
     const std::size_t block = col / 64, width = std::min<std::size_t>(64, packed.cols - 64 * block);
     const std::size_t groups = codes.size() / group_bytes(packed.cols);
     const std::size_t first = row / 8 / stream_groups * stream_groups;
@@ -201,7 +201,7 @@ TEST(Trellis, LosesLessInColumnsThanInTiles) {
 TEST(Trellis, StoresTilesAsItsCommentSays) {
   const Packed packed = encode(gaussian(40, 50, 1), "trellis:code=fast,bits=3,form=tiles");
   const TrellisCode& code = trellis_code("fast", 3);
-  const Bytes& codes = bytes_of(packed, "codes");
+  const SharedBytes& codes = bytes_of(packed, "codes");
   ASSERT_EQ(codes.size(), 3u * 4 * 256 * 3 / 8);
   // Weight (3, 21) is in the second tile.
   const auto bit = [&](std::size_t tile, std::size_t at) {
