@@ -45,6 +45,7 @@ COLUMNS = {
     # bench/scale/
     "what": ("", lambda row: row["what"]),
     "peak_gb": ("Peak (GB)", lambda row: number(1e-9 * row["peak_anonymous_bytes"], 2)),
+    "sequential_4": ("`--sequential`, 4 ranks", lambda row: f"{100 * row['efficiency_sequential']['4']:.0f} %"),
     "ratio": ("Speed of 2 ranks, over 2 threads", lambda row: number(row["speed_of_ranks_over_threads"], 2)),
     "shapes": ("Model", lambda row: row["model"]),
 } | {f"on_{ranks}": (f"{ranks} ranks" if ranks > 1 else "1 rank",

@@ -50,7 +50,7 @@ def main():
     parser.add_argument("--specs", nargs="*", default=SPECS)
     parser.add_argument("-o", "--output", type=pathlib.Path)
     args = parser.parse_args()
-    model, calib, out = (args.work / name for name in ("model", "calib", "out"))
+    model, calib = args.work / "model", args.work / "calib"
     if not (model / "tokenizer.json").exists():
         subprocess.run([sys.executable, ROOT / "bench/random_model.py", model, "--shapes", "llama-3-8b", "--layers",
                         str(args.layers), "--shards", "4"], check=True)
@@ -67,10 +67,10 @@ def main():
 
     if not calib.exists():
         add("calibrate", calibrate)
-    for spec in args.specs:
+    for i, spec in enumerate(args.specs):
+        out = args.work / f"out{i}"  # stays: bench/scale/unit_costs.py reads its log
         shutil.rmtree(out, ignore_errors=True)
         add(f"quantize {spec}", [args.squish, "quantize", model, "-o", out, "--spec", spec, "--calib", calib, *limit])
-    shutil.rmtree(out, ignore_errors=True)
     if args.output:
         version = subprocess.run([args.squish, "--version"], check=True, capture_output=True, text=True).stdout.strip()
         cpu = re.search(r"model name\s+: (.*)", pathlib.Path("/proc/cpuinfo").read_text())[1]

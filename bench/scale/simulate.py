@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How long ranks take that share out a model's tensors as `squish quantize` does (docs/scale.md): a discrete simulation of the
 dynamic schedule with the models' own shapes and the unit costs that bench/scale/unit_costs.py measured.
-    bench/scale/simulate.py --costs FILE [--cores 64] [--json]
+    bench/scale/simulate.py --costs FILE [--cores 64] [-o FILE]
 Every rank is a machine of so many cores. It takes the next input's tensors, largest first, when it is done with the last; their
 rows go to its cores in runs of 64, the factor of H to all of them. Needs nothing but Python."""
 import argparse
@@ -37,37 +37,37 @@ def makespan(tasks, ranks):
     return max(free)
 
 
+def sequential(inputs, cost, cores, ranks):
+    """Of a block whose inputs are waited for, each tensor by one rank (which prepares its input); passes of the text apart."""
+    return sum(makespan(sorted((seconds(width, [m], cost, cores) for m in rows), reverse=True), ranks) for width, rows in inputs)
+
+
 def simulate(model, cost, cores):
     hidden, intermediate, kv, blocks = MODELS[model]
-    block = [seconds(width, rows, cost, cores) for width, rows in inputs_of(hidden, intermediate, kv)]
-    tasks = block * blocks
+    inputs = inputs_of(hidden, intermediate, kv)
+    tasks = [seconds(width, rows, cost, cores) for width, rows in inputs] * blocks
     in_order = {ranks: makespan(tasks, ranks) for ranks in RANKS}
     times = {ranks: makespan(sorted(tasks, reverse=True), ranks) for ranks in RANKS}
+    waiting = {ranks: blocks * sequential(inputs, cost, cores, ranks) for ranks in RANKS}
     return {"model": model, "spec": cost["spec"], "calibrated": cost["calibrated"], "cores": cores, "tasks": len(tasks),
             "seconds": times, "efficiency": {r: times[1] / r / times[r] for r in RANKS},
-            "efficiency_in_order": {r: in_order[1] / r / in_order[r] for r in RANKS}}
-
-
-def human(seconds):
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+            "efficiency_in_order": {r: in_order[1] / r / in_order[r] for r in RANKS},
+            "efficiency_sequential": {r: times[1] / r / waiting[r] for r in RANKS}}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cores", type=int, default=64)
     parser.add_argument("--costs", type=pathlib.Path, required=True)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("-o", "--output", type=pathlib.Path, help="JSON, for docs/scale.md's tables (scripts/tables.py)")
     args = parser.parse_args()
     costs = json.loads(args.costs.read_text())["costs"]
     rows = [simulate(model, cost, args.cores) for model in MODELS for cost in costs if cost["calibrated"]]
-    if args.json:
-        print(json.dumps(rows, indent=1))
-        return
-    print("| Model | Method | " + " | ".join(f"{r} ranks" if r > 1 else "1 rank" for r in RANKS) + " |")
-    print("|:--|:--|" + "--:|" * len(RANKS))
-    for row in rows:
-        print(f"| {row['model']} | `{row['spec']}` | " + " | ".join(
-            f"{human(row['seconds'][r])} ({100 * row['efficiency'][r]:.0f} %)" for r in RANKS) + " |")
+    text = json.dumps({"schema": "squish.simulation/1", "costs": args.costs.name, "rows": rows}, indent=1) + "\n"
+    if args.output:
+        args.output.write_text(text)
+    else:
+        print(text, end="")
 
 
 main()

@@ -4,9 +4,9 @@
 
 #include <algorithm>
 #include <cassert>
-#include <cmath>
 
 #include "squish/linalg/blas.h"
+#include "squish/linalg/ldl.h"
 
 namespace squish::linalg {
 
@@ -15,12 +15,8 @@ bool solve_right(SquareMatrix& h, std::span<double> b, ThreadPool& pool) {
   const std::size_t n = h.size();
   if (n == 0) return true;
   assert(b.size() % n == 0);
-  const auto order = static_cast<lapack_int>(n);
-  // Rows of ours are LAPACK's columns.
-  if (LAPACKE_dpotrf_work(LAPACK_COL_MAJOR, 'U', order, h.data(), order) != 0) return false;
-  for (std::size_t i = 0; i < n; ++i) {
-    if (!std::isfinite(h(i, i))) return false;
-  }
+  if (!cholesky(h, pool)) return false;
+  const auto order = static_cast<lapack_int>(n);  // rows of ours are LAPACK's columns
   constexpr std::size_t kRows = 64;
   parallel_for(pool, b.size() / n, kRows, [&](std::size_t begin, std::size_t end) {
     LAPACKE_dpotrs_work(LAPACK_COL_MAJOR, 'U', order, static_cast<lapack_int>(end - begin),

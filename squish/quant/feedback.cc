@@ -3,6 +3,7 @@
 #include <lapacke.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cassert>
 #include <cmath>
 #include <numeric>
@@ -40,13 +41,16 @@ double mean_of(const std::vector<double>& values) {
   return sum / static_cast<double>(values.size());
 }
 
-bool all_finite(const HessianView& h) {
-  for (std::size_t i = 0; i < h.size(); ++i) {
-    for (std::size_t j = 0; j < h.size(); ++j) {
-      if (!std::isfinite(h(i, j))) return false;
+bool all_finite(const HessianView& h, ThreadPool& pool) {
+  std::atomic<bool> finite = true;
+  parallel_for(pool, h.size(), kRows, [&](std::size_t begin, std::size_t end) {
+    for (std::size_t i = begin; i < end; ++i) {
+      for (std::size_t j = i; j < h.size(); ++j) {
+        if (!std::isfinite(h(i, j))) finite = false;
+      }
     }
-  }
-  return true;
+  });
+  return finite;
 }
 
 /// One run of rows.
@@ -120,7 +124,7 @@ void for_runs(ConstMatrixView weights, std::size_t block, ConstMatrixView coupli
 
 }  // namespace
 
-Factor factor_hessian(const HessianView& h, std::size_t block, double damping) {
+Factor factor_hessian(const HessianView& h, std::size_t block, double damping, ThreadPool& pool) {
   const std::size_t n = h.size();
   Factor factor;
   factor.size = n;
@@ -129,15 +133,17 @@ Factor factor_hessian(const HessianView& h, std::size_t block, double damping) {
   if (n == 0) return factor;
   const std::vector<double> diagonal = live_diagonal(h);
   const double mean = mean_of(diagonal);
-  const bool finite = all_finite(h);
+  const bool finite = all_finite(h, pool);
   for (double tried = damping; finite && tried <= std::max(1.0, damping);
        tried = std::max(kFirstDamping, 10 * tried)) {
     linalg::SquareMatrix work(n);
-    for (std::size_t i = 0; i < n; ++i) {
-      for (std::size_t j = 0; j < n; ++j) work(i, j) = h(i, j);
-      work(i, i) = diagonal[i] + tried * mean;
-    }
-    if (!linalg::block_ldl(work, block)) continue;
+    parallel_for(pool, n, kRows, [&](std::size_t begin, std::size_t end) {
+      for (std::size_t i = begin; i < end; ++i) {
+        for (std::size_t j = 0; j < i; ++j) work(i, j) = h(i, j);
+        work(i, i) = diagonal[i] + tried * mean;
+      }
+    });
+    if (!linalg::block_ldl(work, block, pool)) continue;
     factor.damping = tried;
     factor.lower = Matrix(n, n);
     for (std::size_t i = 0; i < n; ++i) {
@@ -158,8 +164,8 @@ Factor factor_hessian(const HessianView& h, std::size_t block, double damping) {
 }
 
 std::shared_ptr<const ColumnFeedback> prepare_columns(const linalg::SymmetricMatrix& h,
-                                                      double damping, bool by_energy,
-                                                      bool descent) {
+                                                      double damping, bool by_energy, bool descent,
+                                                      ThreadPool& pool) {
   auto feedback = std::make_shared<ColumnFeedback>();
   const std::size_t n = h.size();
   const std::vector<double> diagonal = live_diagonal(h);
@@ -169,8 +175,8 @@ std::shared_ptr<const ColumnFeedback> prepare_columns(const linalg::SymmetricMat
     std::stable_sort(feedback->order.begin(), feedback->order.end(),
                      [&](std::size_t a, std::size_t b) { return diagonal[a] < diagonal[b]; });
   }
-  feedback->factor = factor_hessian({h, feedback->order}, 1, damping);
-  if (descent) feedback->descent = prepare_descent(h, feedback->factor);
+  feedback->factor = factor_hessian({h, feedback->order}, 1, damping, pool);
+  if (descent) feedback->descent = prepare_descent(h, feedback->factor, pool);
   feedback->inputs = n;
   feedback->damping = feedback->factor.damping;
   feedback->diagonal_only = feedback->factor.diagonal_only;
@@ -195,7 +201,7 @@ void descend(ConstMatrixView weights, const Descent& descent, const BlockRoundin
   for_runs(weights, descent.block, descent.coupling, true, rounding, rounded, pool);
 }
 
-Descent prepare_descent(const HessianView& h, const Factor& factor) {
+Descent prepare_descent(const HessianView& h, const Factor& factor, ThreadPool& pool) {
   linalg::keep_blas_single_threaded();
   const std::size_t n = factor.size, block = factor.block;
   Descent descent;
@@ -222,22 +228,24 @@ Descent prepare_descent(const HessianView& h, const Factor& factor) {
   }
   if (factor.diagonal_only) return descent;
 
-  bool coupled = false;
+  std::atomic<bool> coupled = false;
   descent.coupling = Matrix(n, n);
-  for (std::size_t i = 0; i < n; ++i) {
-    for (std::size_t begin = 0; begin < n; begin += block) {
-      const std::size_t end = std::min(n, begin + block), width = end - begin;
-      if (i >= begin && i < end) continue;
-      for (std::size_t j = 0; j < width; ++j) {
-        double sum = 0;
-        for (std::size_t k = 0; k < width; ++k) {
-          sum += h(i, begin + k) * inverse[begin * block + k * width + j];
+  parallel_for(pool, n, kRows, [&](std::size_t first, std::size_t last) {
+    for (std::size_t i = first; i < last; ++i) {
+      for (std::size_t begin = 0; begin < n; begin += block) {
+        const std::size_t end = std::min(n, begin + block), width = end - begin;
+        if (i >= begin && i < end) continue;
+        for (std::size_t j = 0; j < width; ++j) {
+          double sum = 0;
+          for (std::size_t k = 0; k < width; ++k) {
+            sum += h(i, begin + k) * inverse[begin * block + k * width + j];
+          }
+          descent.coupling(i, begin + j) = static_cast<float>(sum);
+          if (sum != 0) coupled = true;
         }
-        descent.coupling(i, begin + j) = static_cast<float>(sum);
-        coupled = coupled || sum != 0;
       }
     }
-  }
+  });
   if (!coupled) descent.coupling = Matrix();
   return descent;
 }

@@ -53,7 +53,7 @@ struct Factor {
 /// Damping rises tenfold up to 1 (from 0.001 if none is asked for) until H can be factored, then
 /// only its diagonal is kept. Inputs that are always 0 (H_jj = 0), or whose H_jj is not a number,
 /// get the mean of the others. Needs one more matrix of doubles besides L.
-Factor factor_hessian(const HessianView& h, std::size_t block, double damping);
+Factor factor_hessian(const HessianView& h, std::size_t block, double damping, ThreadPool& pool);
 
 /// Sums over a row, under the damped H of the factor.
 struct RowForms {
@@ -76,7 +76,7 @@ struct Descent {
 };
 
 /// `h` as its factor was made from (in any order of the columns).
-Descent prepare_descent(const HessianView& h, const Factor& factor);
+Descent prepare_descent(const HessianView& h, const Factor& factor, ThreadPool& pool);
 
 /// The Prepared of methods that round column by column.
 struct ColumnFeedback : Prepared {
@@ -91,8 +91,8 @@ struct ColumnFeedback : Prepared {
 /// `by_energy`: columns in ascending order of H_jj, so that those that matter most are rounded
 /// while all others can still make up for them. `descent`: for coordinate descent as well.
 std::shared_ptr<const ColumnFeedback> prepare_columns(const linalg::SymmetricMatrix& h,
-                                                      double damping, bool by_energy,
-                                                      bool descent = false);
+                                                      double damping, bool by_energy, bool descent,
+                                                      ThreadPool& pool);
 
 /// How blocks of columns are rounded. Calls for different rows come from different threads.
 struct BlockRounding {

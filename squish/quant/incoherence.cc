@@ -119,16 +119,18 @@ std::shared_ptr<const RotatedInput> prepare_rotated(const InputMoments& moments,
   const linalg::Hadamard hadamard(n);
   hadamard.rotate_rows(rotated, signs, context.pool);
   hadamard.rotate_columns(rotated, signs, context.pool);
-  for (std::size_t i = 0; i < n; ++i) {  // symmetric but for the order of its sums
-    for (std::size_t j = 0; j < i; ++j) {
-      rotated(i, j) = rotated(j, i) = 0.5f * (rotated(i, j) + rotated(j, i));
+  parallel_for(context.pool, n, 64, [&](std::size_t begin, std::size_t end) {
+    for (std::size_t i = begin; i < end; ++i) {  // symmetric but for the order of its sums
+      for (std::size_t j = 0; j < i; ++j) {
+        rotated(i, j) = rotated(j, i) = 0.5f * (rotated(i, j) + rotated(j, i));
+      }
     }
-  }
+  });
   const HessianView h(rotated);
-  prepared->factor = factor_hessian(h, block, damping);
+  prepared->factor = factor_hessian(h, block, damping, context.pool);
   prepared->damping = prepared->factor.damping;
   prepared->diagonal_only = prepared->factor.diagonal_only;
-  if (descent) prepared->descent = prepare_descent(h, prepared->factor);
+  if (descent) prepared->descent = prepare_descent(h, prepared->factor, context.pool);
   return prepared;
 }
 

@@ -359,9 +359,9 @@ Packed encode(ConstMatrixView weights, const Spec& spec, const EncodeContext& co
 }
 
 std::shared_ptr<const Prepared> prepare(const InputMoments& moments, const Spec& spec,
-                                        const PrepareContext& /*context*/) {
+                                        const PrepareContext& context) {
   return prepare_columns(moments.second, spec.real("damp"), spec.word("order") == "act",
-                         spec.integer("sweeps") > 0);
+                         spec.integer("sweeps") > 0, context.pool);
 }
 
 void unpack_row(const std::byte* bytes, const Layout& layout, std::vector<std::uint8_t>& codes,

@@ -72,9 +72,9 @@ void check(const Spec& spec) {
 }
 
 std::shared_ptr<const Prepared> prepare(const InputMoments& moments, const Spec& spec,
-                                        const PrepareContext& /*context*/) {
+                                        const PrepareContext& context) {
   return prepare_columns(moments.second, spec.real("damp"), spec.word("order") == "act",
-                         spec.integer("sweeps") > 0);
+                         spec.integer("sweeps") > 0, context.pool);
 }
 
 AdditiveOptions options_of(const Spec& spec, const VptqPart& part) {

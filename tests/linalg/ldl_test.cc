@@ -25,11 +25,12 @@ SquareMatrix random_positive(std::size_t n) {
 }
 
 TEST(BlockLdl, MultipliesBackToTheMatrix) {
+  ThreadPool pool(2);
   for (const auto& [n, block] : std::vector<std::pair<std::size_t, std::size_t>>{
            {1, 1}, {1, 8}, {7, 1}, {40, 8}, {37, 8}, {33, 16}, {20, 64}, {65, 5}}) {
     const SquareMatrix h = random_positive(n);
     SquareMatrix factors = h;
-    ASSERT_TRUE(block_ldl(factors, block));
+    ASSERT_TRUE(block_ldl(factors, block, pool));
     const auto lower = [&](std::size_t i, std::size_t j) {
       return i / block == j / block ? (i == j ? 1.0 : 0.0) : i > j ? factors(i, j) : 0.0;
     };
@@ -57,17 +58,40 @@ TEST(BlockLdl, MultipliesBackToTheMatrix) {
 }
 
 TEST(BlockLdl, RefusesWhatIsNotPositiveDefinite) {
+  ThreadPool pool(1);
   SquareMatrix singular(3);
-  EXPECT_FALSE(block_ldl(singular, 1));
+  EXPECT_FALSE(block_ldl(singular, 1, pool));
   SquareMatrix indefinite = random_positive(20);
   indefinite(17, 17) = -1;
-  EXPECT_FALSE(block_ldl(indefinite, 8));
+  EXPECT_FALSE(block_ldl(indefinite, 8, pool));
   for (const double bad :
        {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
     SquareMatrix broken = random_positive(20);
     broken(5, 5) = bad;
-    EXPECT_FALSE(block_ldl(broken, 1));
+    EXPECT_FALSE(block_ldl(broken, 1, pool));
   }
+}
+
+TEST(Cholesky, OfALargeMatrixIsItsFactorAndTheSameForAnyNumberOfThreads) {
+  constexpr std::size_t kSize = 2700;  // in tiles, the last one smaller
+  SquareMatrix h(kSize);
+  for (std::size_t i = 0; i < kSize; ++i) {
+    for (std::size_t j = 0; j <= i; ++j) h(i, j) = std::pow(0.99, static_cast<double>(i - j));
+  }
+  ThreadPool one(1), three(3);
+  SquareMatrix factor = h, same = h;
+  ASSERT_TRUE(cholesky(factor, one));
+  ASSERT_TRUE(cholesky(same, three));
+  // That of x_i = 0.99 x_(i-1) + noise: its covariance is h.
+  const double noise = std::sqrt(1 - 0.99 * 0.99);
+  for (std::size_t i = 0; i < kSize; ++i) {
+    for (std::size_t j = 0; j <= i; ++j) {
+      ASSERT_EQ(factor(i, j), same(i, j));
+      ASSERT_NEAR(factor(i, j), h(i, j) * (j == 0 ? 1 : noise), 1e-11) << i << " " << j;
+    }
+  }
+  h(2600, 2600) = 0.5;
+  EXPECT_FALSE(cholesky(h, three));
 }
 
 TEST(TraceOfForm, IsTheSumOfTheRowsForms) {

@@ -55,12 +55,12 @@ double share_equal(const Matrix& a, const Matrix& b) {
 }
 
 TEST(Ldlq, IsTheLoopAsItIsWritten) {
+  ThreadPool pool(2);
   for (const std::size_t block : {1, 3, 8}) {
     for (const std::size_t n : {1, 7, 100}) {
       const InputMoments moments = correlated(n);
-      const Factor factor = factor_hessian(moments.second, block, 0.01);
+      const Factor factor = factor_hessian(moments.second, block, 0.01, pool);
       const Matrix w = gaussian(70, n, 1, 1);
-      ThreadPool pool(2);
       Matrix rounded(70, n);
       ldlq(w, factor, nearest(0.5f), rounded, pool);
       // Sums in another order may tip a weight to the other side, and then those before it.
@@ -76,7 +76,7 @@ TEST(Ldlq, LowersTheProxyLossAndMoreSoWithSmallerBlocks) {
   std::vector<double> losses;
   Matrix rounded(64, 200);
   for (const std::size_t block : {1, 8, 200}) {  // one block of all: no feedback
-    ldlq(w, factor_hessian(moments.second, block, 0.01), nearest(0.5f), rounded, pool);
+    ldlq(w, factor_hessian(moments.second, block, 0.01, pool), nearest(0.5f), rounded, pool);
     losses.push_back(proxy_loss(w, rounded, moments.second, pool));
   }
   EXPECT_LT(losses[0], losses[1]);
@@ -89,15 +89,16 @@ TEST(Ldlq, RoundsToNearestUnderTheIdentity) {
   const Matrix w = gaussian(20, 90, 1, 1);
   Matrix rounded(20, 90);
   ThreadPool pool(1);
-  ldlq(w, factor_hessian(identity, 8, 0.01), nearest(0.25f), rounded, pool);
+  ldlq(w, factor_hessian(identity, 8, 0.01, pool), nearest(0.25f), rounded, pool);
   for (std::size_t i = 0; i < w.size(); ++i) {
     ASSERT_EQ(rounded.data()[i], to_grid(w.data()[i], 0.25f));
   }
 }
 
 TEST(Ldlq, GivesTheSameOnAnyNumberOfThreads) {
+  ThreadPool pool(2);
   const InputMoments moments = correlated(130);
-  const Factor factor = factor_hessian(moments.second, 8, 0.01);
+  const Factor factor = factor_hessian(moments.second, 8, 0.01, pool);
   const Matrix w = gaussian(300, 130, 1, 1);
   Matrix first(300, 130);
   ThreadPool one(1), three(3);
@@ -108,8 +109,9 @@ TEST(Ldlq, GivesTheSameOnAnyNumberOfThreads) {
 }
 
 TEST(Ldlq, BeginsEachGroupBeforeItsBlocksAndAfterAllLaterOnes) {
+  ThreadPool pool(1);
   const std::size_t n = 50, group = 16;
-  const Factor factor = factor_hessian(correlated(n).second, 4, 0.01);
+  const Factor factor = factor_hessian(correlated(n).second, 4, 0.01, pool);
   const Matrix w = gaussian(21, n, 1, 1);
   std::mutex mutex;
   std::vector<std::size_t> groups, blocks;
@@ -138,21 +140,20 @@ TEST(Ldlq, BeginsEachGroupBeforeItsBlocksAndAfterAllLaterOnes) {
     blocks.push_back(col);
     round(row, col, target, out);
   };
-  ThreadPool pool(1);
   ldlq(w, factor, rounding, rounded, pool);
   EXPECT_EQ(groups, (std::vector<std::size_t>{48, 32, 16, 0}));
 }
 
 TEST(Descend, NeverRaisesTheLossOfScalarRoundingAndLowersThatOfLdlq) {
+  ThreadPool pool(2);
   const InputMoments moments = correlated(100);
   const Matrix w = gaussian(70, 100, 1, 1);
-  const Factor factor = factor_hessian(moments.second, 1, 0.01);
-  const Descent descent = prepare_descent(moments.second, factor);
+  const Factor factor = factor_hessian(moments.second, 1, 0.01, pool);
+  const Descent descent = prepare_descent(moments.second, factor, pool);
   linalg::SymmetricMatrix damped = moments.second;
   double mean = 0;
   for (std::size_t j = 0; j < 100; ++j) mean += damped(j, j) / 100;
   for (std::size_t j = 0; j < 100; ++j) damped.at(j, j) += 0.01 * mean;
-  ThreadPool pool(2);
   Matrix rounded(70, 100);
   ldlq(w, factor, nearest(0.5f), rounded, pool);
   const double start = proxy_loss(w, rounded, damped, pool);
@@ -167,12 +168,12 @@ TEST(Descend, NeverRaisesTheLossOfScalarRoundingAndLowersThatOfLdlq) {
 }
 
 TEST(Descend, AimsWhereTheLossIsLeast) {
+  ThreadPool pool(1);
   const std::size_t n = 20, block = 8;
   const InputMoments moments = correlated(n);
   const Matrix w = gaussian(3, n, 1, 1), start = gaussian(3, n, 2, 1);
-  const Factor factor = factor_hessian(moments.second, block, 0);
-  const Descent descent = prepare_descent(moments.second, factor);
-  ThreadPool pool(1);
+  const Factor factor = factor_hessian(moments.second, block, 0, pool);
+  const Descent descent = prepare_descent(moments.second, factor, pool);
   Matrix rounded = start;
   BlockRounding exact;  // of the last block alone
   exact.round = [&](std::size_t, std::size_t col, ConstMatrixView target, MatrixView out) {
@@ -198,7 +199,7 @@ TEST(RowForms, GiveTheScaleThatLosesLeast) {
     const InputMoments moments = correlated(30);
     const Matrix w = gaussian(70, 30, 1, 1), q = gaussian(70, 30, 2, 1);
     ThreadPool pool(2);
-    const auto forms = row_forms(w, q, factor_hessian(moments.second, block, 0), pool);
+    const auto forms = row_forms(w, q, factor_hessian(moments.second, block, 0, pool), pool);
     for (const std::size_t r : {0, 69}) {
       double cross = 0, square = 0;
       for (std::size_t i = 0; i < 30; ++i) {
@@ -214,48 +215,50 @@ TEST(RowForms, GiveTheScaleThatLosesLeast) {
 }
 
 TEST(FactorHessian, RaisesTheDampingUntilItSucceeds) {
+  ThreadPool pool(2);
   const InputMoments moments = correlated(40);
-  EXPECT_EQ(factor_hessian(moments.second, 1, 0.01).damping, 0.01);
+  EXPECT_EQ(factor_hessian(moments.second, 1, 0.01, pool).damping, 0.01);
 
   linalg::SymmetricMatrix ones(40);  // of rank 1
   for (std::size_t i = 0; i < 1600; ++i) ones.at(i / 40, i % 40) = 1;
-  const Factor singular = factor_hessian(ones, 8, 0);
+  const Factor singular = factor_hessian(ones, 8, 0, pool);
   EXPECT_EQ(singular.damping, 0.001);
   EXPECT_FALSE(singular.diagonal_only);
 
   linalg::SymmetricMatrix indefinite = moments.second;
   indefinite.at(3, 4) = indefinite.at(4, 3) = 1.05 * std::sqrt(indefinite(3, 3) * indefinite(4, 4));
-  const Factor raised = factor_hessian(indefinite, 1, 0.001);
+  const Factor raised = factor_hessian(indefinite, 1, 0.001, pool);
   EXPECT_GT(raised.damping, 0.001);
   EXPECT_FALSE(raised.diagonal_only);
 }
 
 TEST(FactorHessian, FallsBackToTheDiagonal) {
+  ThreadPool pool(1);
   linalg::SymmetricMatrix hopeless = correlated(20).second;
   hopeless.at(3, 4) = hopeless.at(4, 3) = 100 * hopeless(3, 3);
   linalg::SymmetricMatrix broken = correlated(20).second;
   broken.at(2, 1) = broken.at(1, 2) = std::numeric_limits<double>::quiet_NaN();
   broken.at(5, 5) = std::numeric_limits<double>::infinity();
   for (const auto& h : {hopeless, broken}) {
-    const Factor factor = factor_hessian(h, 1, 0.01);
+    const Factor factor = factor_hessian(h, 1, 0.01, pool);
     EXPECT_TRUE(factor.diagonal_only);
     EXPECT_EQ(factor.size, 20u);
     EXPECT_EQ(factor.lower.size(), 0u);
     const Matrix w = gaussian(5, 20, 1, 1);
     Matrix rounded(5, 20);
-    ThreadPool pool(1);
     ldlq(w, factor, nearest(0.5f), rounded, pool);
     EXPECT_EQ(rounded(4, 7), to_grid(w(4, 7), 0.5f));
   }
 }
 
 TEST(FactorHessian, TakesInputsThatAreAlwaysZero) {
+  ThreadPool pool(2);
   linalg::SymmetricMatrix h = correlated(20).second;
   for (std::size_t j = 0; j < 20; ++j) h.at(6, j) = h.at(j, 6) = 0;
-  const Factor factor = factor_hessian(h, 1, 0);
+  const Factor factor = factor_hessian(h, 1, 0, pool);
   EXPECT_EQ(factor.damping, 0);
   for (std::size_t j = 0; j < 6; ++j) EXPECT_EQ(factor.lower(6, j), 0);
-  EXPECT_FALSE(factor_hessian(linalg::SymmetricMatrix(20), 1, 0.01).diagonal_only);
+  EXPECT_FALSE(factor_hessian(linalg::SymmetricMatrix(20), 1, 0.01, pool).diagonal_only);
 }
 
 TEST(ProxyLoss, IsTheShareOfTheOutputsEnergy) {

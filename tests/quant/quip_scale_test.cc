@@ -44,11 +44,11 @@ std::vector<float> nearest(std::int64_t bits, const std::vector<float>& x) {
 /// Proxy loss of weights of root mean square `rms` after LDLQ, 5 sweeps of descent and the refit of
 /// the scale.
 double loss_at(double rms, std::int64_t bits, const InputMoments& moments, std::uint64_t seed) {
+  ThreadPool pool(2);
   const std::size_t n = moments.second.size();
   const Matrix w = gaussian(128, n, seed, rms);
-  const Factor factor = factor_hessian(moments.second, 8, 0.01);
-  const Descent descent = prepare_descent(moments.second, factor);
-  ThreadPool pool(2);
+  const Factor factor = factor_hessian(moments.second, 8, 0.01, pool);
+  const Descent descent = prepare_descent(moments.second, factor, pool);
   bool first = true;
   BlockRounding rounding;
   rounding.round = [&](std::size_t, std::size_t col, ConstMatrixView target, MatrixView value) {
