@@ -75,7 +75,8 @@ void FormatFlag::print(const report::Json& results) const {
 void ResumeFlags::add_flags(CLI::App& command) {
   command.add_flag("--resume", resume, "Go on from what a killed run saved beside the output");
   command
-      .add_option("--save-every", save_every, "Seconds between two saves; 0: after every window")
+      .add_option("--save-every", save_every,
+                  "Seconds between two saves; 0: after every window or part")
       ->check(CLI::Range(0.0, 1e9))
       ->capture_default_str();
 }

@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "squish/base/error.h"
+#include "squish/base/interrupt.h"
 
 #ifdef SQUISH_MPI
 #include <mpi.h>
@@ -92,6 +93,7 @@ class MpiTeam : public Team {
         std::this_thread::sleep_for(kPause);
       }
     }
+    if (!leads()) fmt::print(stderr, "squish: rank {}: {}\n", rank_, sentence);
     MPI_Abort(MPI_COMM_WORLD, code);
   }
 
@@ -199,7 +201,10 @@ class MpiTeam : public Team {
       note();
     }
     clerk.join();
-    if (error) std::rethrow_exception(error);
+    if (error) {
+      stop_if_interrupted();  // others may have said first that they were stopped, too
+      std::rethrow_exception(error);
+    }
   }
 
   void follow(const Work& work) {

@@ -177,9 +177,18 @@ void run(Options options, Team& team) {
   if (target) check_target(files, plan, *target, pool);
   const bool calibrated =
       options.sequential || !options.calibration.empty() || !options.text.empty();
+  std::size_t calibrating = 0;
+  if (!options.text.empty() && options.calibration.empty() && !options.sequential &&
+      (options.dry_run || max_memory > 0)) {
+    evaluate::Text text = evaluate::load_calibration_text(options.text);
+    calibrating = compress::calibration_memory(
+        files, cut_calibration_text(files, {.tokens = options.tokens}, text).windows);
+  }
   const auto memory_of = [&](int at_once) {
-    return compress::peak_memory(plan, calibrated, static_cast<std::size_t>(at_once)) +
-           (options.sequential ? compress::sequential_memory(files, options.job.sequential) : 0);
+    const std::size_t compressing =
+        compress::peak_memory(plan, calibrated, static_cast<std::size_t>(at_once)) +
+        (options.sequential ? compress::sequential_memory(files, options.job.sequential) : 0);
+    return std::max(compressing, calibrating);
   };
   options.job.at_once = pool.size();
   while (max_memory > 0 && memory_of(options.job.at_once) > max_memory) {

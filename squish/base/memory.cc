@@ -1,5 +1,7 @@
 #include "squish/base/memory.h"
 
+#include <algorithm>
+#include <filesystem>
 #include <fstream>
 #include <string>
 #include <string_view>
@@ -18,7 +20,22 @@ std::size_t line_of(const char* file, std::string_view key) {
 
 }  // namespace
 
-std::size_t available_memory() { return line_of("/proc/meminfo", "MemAvailable:"); }
+std::size_t available_memory() {
+  std::size_t bytes = line_of("/proc/meminfo", "MemAvailable:");
+  // Containers and batch systems give less: the limits of the groups that this process is in.
+  std::string group;
+  for (std::ifstream groups("/proc/self/cgroup"); std::getline(groups, group);) {
+    if (group.starts_with("0::")) break;
+  }
+  std::filesystem::path path = group.starts_with("0::/") ? group.substr(4) : "";
+  for (;; path = path.parent_path()) {
+    std::size_t limit = 0;
+    if (std::ifstream("/sys/fs/cgroup" / path / "memory.max") >> limit) {
+      bytes = std::min(bytes, limit);
+    }
+    if (path.empty()) return bytes;
+  }
+}
 std::size_t anonymous_memory() { return line_of("/proc/self/status", "RssAnon:"); }
 std::size_t peak_rss_bytes() { return line_of("/proc/self/status", "VmHWM:"); }
 void reset_peak_rss() { std::ofstream("/proc/self/clear_refs") << "5"; }

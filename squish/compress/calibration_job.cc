@@ -71,9 +71,7 @@ class Job {
     }
     if (team_.leads()) {
       write_result();
-      clear_folder([](const std::string&) { return true; });
-      std::error_code ignored;  // what is left behind is harmless
-      fs::remove(folder_, ignored);
+      remove_folder();
     }
     team_.broadcast("");
   }
@@ -98,14 +96,16 @@ class Job {
   /// Begins the job, or finds the block that it goes on with.
   std::string open(std::optional<FileLock>& lock) {
     const std::size_t layers = files_.config.layers;
-    if (job_.resume && !fs::exists(folder_)) {
-      const auto whole = find_saved(job_.out, source_);
-      if (whole && whole->source.finished()) return "";
-    }
+    const bool is_whole = job_.resume && result_is_whole();
+    if (is_whole && !fs::exists(folder_)) return "";
     std::error_code error;
     fs::create_directories(folder_, error);
     if (error) fail("{}: cannot be made: {}", folder_.string(), error.message());
     lock.emplace(lock_directory(folder_));
+    if (is_whole) {  // killed while it cleared up
+      remove_folder();
+      return "";
+    }
     clear_folder(
         [&](const std::string& name) { return !job_.resume || name.ends_with(".partial"); });
     std::size_t block = 0;
@@ -117,6 +117,7 @@ class Job {
     }
     for (std::size_t other = 0; other < layers; ++other) {
       if (other != block && other != block + 1) hidden_.remove(other);
+      if (other > block) fs::remove(block_file(other));
     }
     return std::to_string(block);
   }
@@ -232,18 +233,44 @@ class Job {
     calibration.text_lines = job_.text_lines;
     for (std::size_t block = 0; block < files_.config.layers; ++block) {
       Calibration part = io::read_calibration(block_file(block));
+      io::check_values(part);  // before they get a digest of the result's
       calibration.inputs.merge(part.inputs);
     }
     io::write_calibration(job_.out, calibration, pool_);
   }
 
-  /// Nothing but what such jobs write.
+  /// Nothing but what such jobs write: block-1, part-1-2, part-1-2.345.partial.
   void clear_folder(const std::function<bool(const std::string& name)>& which) const {
     for (const auto& entry : fs::directory_iterator(folder_)) {
       const std::string name = entry.path().filename().string();
+      std::string_view rest = name;
       for (const char* stem : {kBlock, kHidden, kPart}) {
-        if (name.starts_with(fmt::format("{}-", stem)) && which(name)) fs::remove(entry.path());
+        if (rest.starts_with(stem)) rest.remove_prefix(std::string_view(stem).size());
       }
+      if (rest.ends_with(".partial")) rest.remove_suffix(std::string_view(".partial").size());
+      const bool is_ours = rest.size() < name.size() && rest.starts_with('-') &&
+                           std::ranges::all_of(rest, [](char c) {
+                             return c == '-' || c == '.' || (c >= '0' && c <= '9');
+                           });
+      if (is_ours && which(name)) fs::remove(entry.path());
+    }
+  }
+
+  void remove_folder() const {
+    clear_folder([](const std::string&) { return true; });
+    std::error_code ignored;  // what is left behind is harmless
+    fs::remove(folder_, ignored);
+  }
+
+  /// Whether job.out is what this job would write. Another job's is refused, unless this one has
+  /// begun to replace it.
+  bool result_is_whole() const {
+    try {
+      const auto found = find_saved(job_.out, source_);
+      return found && found->source.finished();
+    } catch (const Error&) {
+      if (!fs::exists(folder_)) throw;
+      return false;
     }
   }
 

@@ -108,6 +108,7 @@ class Job {
       if (options_.target != nullptr) decide_specs(job);
       if (!options_.sequential.empty()) start_sequential();
       write_files();
+      team_.broadcast("");  // all logs are whole
     }
     if (!team_.leads()) return;
     if (!whole) {

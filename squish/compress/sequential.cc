@@ -180,6 +180,7 @@ SequentialInput SequentialInputs::measure(LayerInput input) {
   const std::size_t stream = input == LayerInput::o || input == LayerInput::down ? c.hidden : 0;
   std::optional<SequentialSums> made;
   const auto work = [&](std::size_t part) {
+    made.reset();  // before the next is there
     made = measure_part(input, part);
     if (is_shared) write_sums(file(part), *made);
     return std::string();
@@ -248,10 +249,11 @@ std::size_t sequential_memory(const io::ModelFiles& files, std::span<const Windo
   const std::size_t pass =
       window * (2 * c.hidden + 2 * attention + 2 * kv + 2 * c.intermediate) * sizeof(float);
   const std::size_t inputs = 2 * window * width * sizeof(float);
-  // Of a part and of all, of the input's triangle, of its square, and of the stream's rows; then
-  // what is factored of H and what comes of it take the place of the part's.
+  // Of a part, of all, and (the first of several ranks) of one that is read, of the input's
+  // triangle, of its square, and of the stream's rows; then what is factored of H and what comes of
+  // it take the place of the part's.
   const std::size_t sums =
-      width * width * 3 * sizeof(double) + 2 * c.hidden * width * sizeof(double);
+      3 * sizeof(double) * (linalg::triangle_size(width) + width * width + c.hidden * width);
   return hidden + cache + blocks + pass + inputs + sums;
 }
 

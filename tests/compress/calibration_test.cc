@@ -106,7 +106,41 @@ TEST(Calibration, IsTheSameForAnyNumberOfThreadsAndAsAJobStoppedAnywhere) {
   std::size_t seen = 0;
   expect_same(run_calibration(files, job, one, [&](std::size_t n) { seen += n; }), whole);
   EXPECT_EQ(seen, steps);
-  EXPECT_FALSE(std::filesystem::exists(unfinished_path(job.out)));
+  const std::filesystem::path unfinished = unfinished_path(job.out);
+  EXPECT_FALSE(std::filesystem::exists(unfinished));
+
+  // Killed while it cleared up: what is left does not matter, and what is not ours stays.
+  const std::string result = read_text(job.out, 1 << 24);
+  write_atomically(unfinished / "block-1", "a part of it");
+  write_atomically(unfinished / "part-1-of-a-book", "mine");
+  run_calibration(files, job, one, [](std::size_t) {});
+  EXPECT_TRUE(read_text(job.out, 1 << 24) == result);
+  EXPECT_FALSE(std::filesystem::exists(unfinished / "block-1"));
+  EXPECT_TRUE(std::filesystem::exists(unfinished / "part-1-of-a-book"));
+}
+
+TEST(Calibration, DoesNotSignWhatWasDamagedWhileItWasUnfinished) {
+  const test::TinyModel directory;
+  const io::ModelFiles files = io::open_model(directory.path());
+  const io::testing::TemporaryDirectory folder;
+  CalibrationJob job;
+  job.out = folder.path() / "calib";
+  job.windows = random_windows(3, 20, files.config.vocab);
+  struct Stop {};
+  ThreadPool pool(1);
+  std::size_t seen = 0;
+  const auto stop = [&](std::size_t n) {
+    if ((seen += n) > job.windows.size()) throw Stop();
+  };
+  EXPECT_THROW(run_calibration(files, job, pool, stop), Stop);
+  const std::filesystem::path block = unfinished_path(job.out) / "block-0";
+  std::string bytes = read_text(block, 1 << 24);
+  bytes[bytes.size() - 9] ^= 1;
+  write_atomically(block, bytes);
+  job.resume = true;
+  EXPECT_THAT([&] { run_calibration(files, job, pool, [](std::size_t) {}); },
+              ::testing::ThrowsMessage<Error>(::testing::HasSubstr("not those that were written")));
+  EXPECT_FALSE(std::filesystem::exists(job.out));
 }
 
 TEST(Calibration, PartsAreAsEqualAsCanBe) {
