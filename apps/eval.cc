@@ -178,15 +178,16 @@ void run(const Options& options, Team& team) {
   team.broadcast("");  // others wait, so that it is not theirs as well
   evaluate::ModelBench bench;
   for (const io::ModelFiles& files : subjects.models) bench.rows.push_back(make_row(files));
+  std::string digest;  // once, if at all: it reads the models
   const auto pass = [&] {
-    return evaluate::pass_digest(subjects.all(), subjects.reference.has_value(), options.fused,
-                                 passage, pool);
-  };
-  if (team.size() > 1) {
-    const std::string own = pass();
-    if (team.broadcast(own) != own) {
-      fail("its models, text, program or instruction set are not the first rank's");
+    if (digest.empty()) {
+      digest = evaluate::pass_digest(subjects.all(), subjects.reference.has_value(), options.fused,
+                                     passage, pool);
     }
+    return digest;
+  };
+  if (team.size() > 1 && team.broadcast(pass()) != pass()) {
+    fail("its models, text, program or instruction set are not the first rank's");
   }
   std::optional<evaluate::ScoresFile> scores;
   if (!options.output.empty()) {

@@ -4,32 +4,12 @@ and against the bound that calibrated jobs with fixed specs keep: 64 MiB, a tran
 three times the largest Hessian in f64. Exits with 1 where one is broken.
     bench/memory.py --squish build/release/squish --model DIR_OR_GGUF --calib CALIB -o RESULT.json
 Only the first block is compressed: every block takes the same. Needs nothing but Python."""
-import argparse, json, pathlib, platform, re, shutil, subprocess, sys, tempfile, time
+import argparse, json, pathlib, platform, re, shutil, subprocess, sys, tempfile
+
+import measure
 
 SPECS = ["int4:g=128,scale=f16,clip=mse", "quip:bits=2", "quip:bits=3", "aqlm:m=2,b=8,g=8",
          "vptq:v=8,k=256,r=256"]
-
-
-def anonymous(pid):
-    try:
-        text = pathlib.Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return 0
-    found = re.search(r"RssAnon:\s+(\d+) kB", text)
-    return 1024 * int(found[1]) if found else 0
-
-
-def peak_of(command):
-    with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
-        peak = 0
-        while process.poll() is None:
-            peak = max(peak, anonymous(process.pid))
-            time.sleep(0.002)
-        if process.returncode != 0:
-            errors.seek(0)
-            sys.exit(errors.read().decode(errors="replace"))
-        return peak
 
 
 def main():
@@ -51,9 +31,7 @@ def main():
             plan = subprocess.run(command + ["--dry-run"], check=True, text=True,
                                   capture_output=True).stdout
             said = int(re.search(r"peak memory: (\d+) MB", plan)[1]) * 1e6
-            start = time.time()
-            peak = peak_of(command)
-            seconds = time.time() - start
+            seconds, peak = measure.peak_of(command)
             shutil.rmtree(pathlib.Path(out).parent)
             shapes = [(int(r), int(c)) for r, c in re.findall(r" (\d+) x (\d+) ", plan)]
             weights = sum(r * c for r, c in shapes)
@@ -63,15 +41,13 @@ def main():
             failed |= not ok
             rows.append({"spec": spec, "calibrated": calibrated, "peak_bytes": peak,
                          "dry_run_bytes": said, "bound_bytes": bound if calibrated else None,
-                         "seconds": round(seconds, 1), "ok": ok})
+                         "seconds": seconds, "ok": ok})
             print(f"{spec:32} {'calibrated' if calibrated else '':10} peak {peak / 1e6:7.0f} MB, "
                   f"dry run {said / 1e6:6.0f}, bound {bound / 1e6:6.0f} "
                   f"{'ok' if ok else 'BROKEN'}", flush=True)
     if args.output:
-        cpu = re.search(r"model name\s+: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
-        version = subprocess.run([args.squish, "--version"], text=True, capture_output=True).stdout
-        result = {"command": " ".join(sys.argv), "squish": version.strip(), "host": platform.node(),
-                  "cpu": cpu[1] if cpu else "", "rows": rows}
+        result = {"command": " ".join(sys.argv), "squish": measure.version(args.squish), "host": platform.node(),
+                  "cpu": measure.cpu(), "rows": rows}
         pathlib.Path(args.output).write_text(json.dumps(result, indent=1) + "\n")
     sys.exit(failed)
 

@@ -7,36 +7,16 @@ DIR needs 6 GB free, and holds the model for the next time. Needs nothing but Py
 import argparse
 import json
 import pathlib
-import re
 import shutil
 import subprocess
 import sys
-import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "bench"))
+import measure  # noqa: E402
+
 SPECS = ["int4:g=128,scale=f16,clip=mse", "quip:bits=2", "trellis:bits=2,code=fast"]
 GIB = 1 << 30
-
-
-def anonymous(pid):
-    try:
-        found = re.search(r"RssAnon:\s+(\d+) kB", pathlib.Path(f"/proc/{pid}/status").read_text())
-    except OSError:
-        return 0
-    return 1024 * int(found[1]) if found else 0
-
-
-def measure(command):
-    """Seconds, and the most anonymous memory that was seen."""
-    print(" ".join(map(str, command)), file=sys.stderr, flush=True)
-    begin, peak = time.monotonic(), 0
-    with subprocess.Popen(command) as process:
-        while process.poll() is None:
-            peak = max(peak, anonymous(process.pid))
-            time.sleep(0.005)
-        if process.returncode:
-            raise SystemExit(process.returncode)
-    return round(time.monotonic() - begin, 1), peak
 
 
 def main():
@@ -61,7 +41,8 @@ def main():
     rows = []
 
     def add(what, command):
-        seconds, peak = measure(command)
+        print(" ".join(map(str, command)), file=sys.stderr, flush=True)
+        seconds, peak = measure.peak_of(command)
         rows.append({"what": what, "seconds": seconds, "peak_anonymous_bytes": peak, "limit_bytes": int(args.gib * GIB)})
         print(rows[-1], flush=True)
 
@@ -72,10 +53,8 @@ def main():
         shutil.rmtree(out, ignore_errors=True)
         add(f"quantize {spec}", [args.squish, "quantize", model, "-o", out, "--spec", spec, "--calib", calib, *limit])
     if args.output:
-        version = subprocess.run([args.squish, "--version"], check=True, capture_output=True, text=True).stdout.strip()
-        cpu = re.search(r"model name\s+: (.*)", pathlib.Path("/proc/cpuinfo").read_text())[1]
         args.output.write_text(json.dumps(
-            {"schema": "squish.large_model/1", "program": version, "cpu": cpu, "shapes": "llama-3-8b", "layers": args.layers,
+            {"schema": "squish.large_model/1", "program": measure.version(args.squish), "cpu": measure.cpu(), "shapes": "llama-3-8b", "layers": args.layers,
              "calibration_tokens": args.tokens, "rows": rows}, indent=1) + "\n")
     sys.exit(any(row["peak_anonymous_bytes"] > row["limit_bytes"] for row in rows))
 

@@ -7,11 +7,14 @@ import argparse
 import hashlib
 import json
 import pathlib
-import re
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+import measure  # noqa: E402
 
 
 def digest(checkpoint):
@@ -56,10 +59,8 @@ def main():
         rows.append({"spec": spec, "seconds": seconds, "speed_of_ranks_over_threads": round(ratio, 3)})
         print(rows[-1], flush=True)
         if args.output:
-            version = subprocess.run([args.squish, "--version"], check=True, capture_output=True, text=True).stdout.strip()
-            cpu = re.search(r"model name\s+: (.*)", pathlib.Path("/proc/cpuinfo").read_text())[1]
             args.output.write_text(json.dumps(
-                {"schema": "squish.ranks/1", "program": version, "cpu": cpu, "model": pathlib.Path(args.model).name,
+                {"schema": "squish.ranks/1", "program": measure.version(args.squish), "cpu": measure.cpu(), "model": pathlib.Path(args.model).name,
                  "blocks": args.blocks, "rows": rows}, indent=1) + "\n")
 
 

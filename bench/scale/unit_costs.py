@@ -6,9 +6,12 @@ Needs NumPy."""
 import argparse
 import json
 import pathlib
-import re
+import sys
 
 import numpy as np
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+import measure  # noqa: E402
 
 INPUTS = {"k_proj": "qkv", "v_proj": "qkv", "q_proj": "qkv", "up_proj": "gate_up", "gate_proj": "gate_up"}
 
@@ -74,10 +77,9 @@ def main():
         costs.append(row)
         print(row)
     if args.output:
-        cpu = re.search(r"model name\s+: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
         job = json.loads((args.checkpoints[0] / "squish.json").read_text())["job"]
         args.output.write_text(json.dumps(
-            {"schema": "squish.unit_costs/1", "cpu": cpu[1], "commit": job["commit"], "isa": job["isa"],
+            {"schema": "squish.unit_costs/1", "cpu": measure.cpu(), "commit": job["commit"], "isa": job["isa"],
              "threads": args.threads, "unit": "core-seconds", "costs": costs}, indent=1) + "\n")
 
 

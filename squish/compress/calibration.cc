@@ -89,6 +89,14 @@ std::vector<WindowRange> parts_of(std::size_t windows) {
   return parts;
 }
 
+std::size_t largest_part(std::size_t windows) {
+  std::size_t largest = 0;
+  for (const WindowRange& part : parts_of(windows)) {
+    largest = std::max(largest, part.end - part.begin);
+  }
+  return largest;
+}
+
 std::size_t longest(std::span<const Window> windows) {
   std::size_t length = 0;
   for (const Window& window : windows) length = std::max(length, window.size());
@@ -126,24 +134,6 @@ std::map<std::string, InputSums> BlockCalibrator::run(std::span<Matrix> hidden,
     done();
   }
   return io::views_of(sums);
-}
-
-Calibration calibrate(const io::ModelFiles& files, std::span<const Window> windows,
-                      ThreadPool& pool, const std::function<void()>& done) {
-  std::vector<Matrix> hidden;
-  const model::Embedding embedding = model::stored_embedding(files, pool);
-  for (const Window& window : windows) hidden.push_back(model::embed(embedding, window));
-  const auto sums = std::make_shared<io::SumsOfInputs>();
-  for (std::size_t block = 0; block < files.config.layers; ++block) {
-    BlockCalibrator calibrator(files, block, longest(windows), pool);
-    for (const WindowRange& part : parts_of(windows.size())) {
-      const std::span run(hidden.data() + part.begin, part.end - part.begin);
-      io::add_sums(calibrator.run(run, done), files.path.string(), *sums, pool);
-    }
-  }
-  Calibration calibration;
-  calibration.inputs = io::views_of(sums);
-  return calibration;
 }
 
 }  // namespace squish::compress

@@ -35,6 +35,8 @@ struct WindowRange {
 /// At most 32, as equal as can be: that depends on nothing but the number of windows. The sums of a
 /// calibration are those of its parts, each from zero, added in their order.
 std::vector<WindowRange> parts_of(std::size_t windows);
+/// Windows in the largest of them.
+std::size_t largest_part(std::size_t windows);
 
 /// Tokens of the longest window.
 std::size_t longest(std::span<const Window> windows);
@@ -63,10 +65,5 @@ class BlockCalibrator {
   model::KvCache cache_;
   std::optional<model::BlockRunner> runner_;
 };
-
-/// All blocks, one after the other, with the activations of all windows in memory. `done` is called
-/// after each window of each block. The source is left without texts.
-Calibration calibrate(const io::ModelFiles& files, std::span<const Window> windows,
-                      ThreadPool& pool, const std::function<void()>& done);
 
 }  // namespace squish::compress

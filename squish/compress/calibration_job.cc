@@ -314,10 +314,7 @@ std::size_t calibration_memory(const io::ModelFiles& files, std::span<const Wind
   const std::size_t block = c.hidden * (2 * attention + 2 * kv + 3 * c.intermediate);
   const std::size_t pass =
       window * (2 * c.hidden + 2 * attention + 4 * kv + 2 * c.intermediate);  // and the cache
-  std::size_t part = 0;
-  for (const WindowRange& range : parts_of(windows.size())) {
-    part = std::max(part, range.end - range.begin);
-  }
+  const std::size_t part = largest_part(windows.size());
   std::size_t sums = 0;
   for (const std::size_t width : {c.hidden, attention, c.hidden, c.intermediate}) {
     sums += linalg::triangle_size(width);

@@ -256,7 +256,7 @@ class Job {
       progress.advance(is_done ? static_cast<double>(tensor.rows * tensor.cols) : 0, tensor.name);
     };
     const bool in_order = sequential_ || team_.size() == 1;
-    std::vector<TensorRun> runs = runs_of_one_input(plan_.compressed, !in_order);
+    const std::vector<TensorRun> runs = runs_of_one_input(plan_.compressed, !in_order);
     if (!sequential_) return share_out(runs, log, advance);
     for (const TensorRun& run : runs) {
       // What is asked for on one rank is asked for on all.
@@ -281,8 +281,10 @@ class Job {
     const std::vector<PlannedTensor>& tensors = plan_.compressed;
     const auto work = [&](std::size_t run) {
       const std::size_t later = run + static_cast<std::size_t>(team_.size());  // likely to be next
-      for (std::size_t t = 0; later < runs.size() && t < runs[later].end; ++t) {
-        if (t >= runs[later].begin) read_ahead(files_.table.at(tensors[t].name).bytes);
+      if (later < runs.size()) {
+        for (std::size_t t = runs[later].begin; t < runs[later].end; ++t) {
+          read_ahead(files_.table.at(tensors[t].name).bytes);
+        }
       }
       std::vector<Wanted> wanted;
       for (std::size_t t = runs[run].begin; t < runs[run].end; ++t) {

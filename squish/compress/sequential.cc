@@ -77,6 +77,16 @@ SequentialInputs::SequentialInputs(const io::ModelFiles& files, std::span<const 
   assert(names_.size() == kLinearsOfBlock * files.config.layers);
 }
 
+/// Shared out; done on all ranks when it returns on one.
+void SequentialInputs::for_each_part(const std::function<void(std::size_t part)>& body) {
+  const auto work = [&](std::size_t part) {
+    body(part);
+    return std::string();
+  };
+  team_.share(original_.hidden.parts().size(), work, [](std::size_t, int, const std::string&) {});
+  team_.broadcast("");
+}
+
 /// Both streams to the first block.
 void SequentialInputs::start() {
   is_started_ = true;
@@ -94,10 +104,8 @@ void SequentialInputs::start() {
       }
       stream->hidden.write(0, part, hidden);
     }
-    return std::string();
   };
-  team_.share(original_.hidden.parts().size(), embed, [](std::size_t, int, const std::string&) {});
-  team_.broadcast("");
+  for_each_part(embed);
   for (Stream* const stream : {&original_, &own_}) load_block(*stream);
 }
 
@@ -134,10 +142,8 @@ void SequentialInputs::advance() {
       }
       stream->hidden.write(halves_ + 1, part, hidden);
     }
-    return std::string();
   };
-  team_.share(original_.hidden.parts().size(), run, [](std::size_t, int, const std::string&) {});
-  team_.broadcast("");
+  for_each_part(run);
   for (Stream* const stream : {&original_, &own_}) {
     if (team_.leads()) stream->hidden.remove(halves_);
   }
@@ -148,36 +154,42 @@ void SequentialInputs::advance() {
   }
 }
 
+/// Of no token, of this input's sizes.
+SequentialSums SequentialInputs::no_sums(LayerInput input) const {
+  const io::ModelConfig& c = files_.config;
+  switch (input) {
+    case LayerInput::o:
+      return {c.heads * c.head_dim, c.hidden};
+    case LayerInput::down:
+      return {c.intermediate, c.hidden};
+    default:
+      return {c.hidden, 0};
+  }
+}
+
 SequentialSums SequentialInputs::measure_part(LayerInput input, std::size_t part) {
-  const bool to_stream = input == LayerInput::o || input == LayerInput::down;
   std::vector<Matrix> original = original_.hidden.read(halves_, part),
                       own = own_.hidden.read(halves_, part);
   const auto given = [&](const Stream& stream, const Matrix& hidden) {
     return model::layer_input(stream.block, 0, input, hidden, cache_, pool_);
   };
-  std::optional<SequentialSums> sums;
+  SequentialSums sums = no_sums(input);
   for (std::size_t i = 0; i < own.size(); ++i) {
     stop_if_interrupted();
     Matrix x = given(original_, original[i]);
-    if (!sums) sums.emplace(x.cols(), to_stream ? files_.config.hidden : 0);
-    sums->add(std::move(x), given(own_, own[i]), to_stream ? std::move(original[i]) : Matrix(),
-              to_stream ? own[i].view() : ConstMatrixView(), pool_);
+    const bool to_stream = sums.stream > 0;
+    sums.add(std::move(x), given(own_, own[i]), to_stream ? std::move(original[i]) : Matrix(),
+             to_stream ? own[i].view() : ConstMatrixView(), pool_);
   }
-  return std::move(*sums);
+  return sums;
 }
 
 SequentialInput SequentialInputs::measure(LayerInput input) {
   const bool is_shared = team_.size() > 1;
-  std::optional<SequentialSums> sums;
+  SequentialSums sums = no_sums(input);
   std::size_t next = 0;
   const auto file = [&](std::size_t part) { return folder_ / fmt::format("sums-{}", part); };
   const auto all = folder_ / "sums";
-  // The width of this input, for those that read what others summed.
-  const io::ModelConfig& c = files_.config;
-  const std::size_t width = input == LayerInput::o      ? c.heads * c.head_dim
-                            : input == LayerInput::down ? c.intermediate
-                                                        : c.hidden;
-  const std::size_t stream = input == LayerInput::o || input == LayerInput::down ? c.hidden : 0;
   std::optional<SequentialSums> made;
   const auto work = [&](std::size_t part) {
     made.reset();  // before the next is there
@@ -189,34 +201,33 @@ SequentialInput SequentialInputs::measure(LayerInput input) {
   const auto collect = [&](std::size_t part, int, const std::string&) {
     summed.insert(part);
     for (; summed.erase(next) > 0; ++next) {
-      if (!sums) sums.emplace(width, stream);
-      sums->add(is_shared ? read_sums(file(next), width, stream) : *made);
+      sums.add(is_shared ? read_sums(file(next), sums.width, sums.stream) : *made);
       if (is_shared) std::filesystem::remove(file(next));
     }
   };
   team_.share(original_.hidden.parts().size(), work, collect);
   made.reset();
   if (is_shared) {
-    if (team_.leads()) write_sums(all, *sums);
+    if (team_.leads()) write_sums(all, sums);
     team_.broadcast("");
-    if (!team_.leads()) sums = read_sums(all, width, stream);
+    if (!team_.leads()) sums = read_sums(all, sums.width, sums.stream);
   }
   const std::size_t block = halves_ / 2;
   const std::string& name = names_[block * kLinearsOfBlock + kFirst[static_cast<int>(input)]];
-  if (!sums || sums->tokens == 0) {
+  if (sums.tokens == 0) {
     fail("{}: no activation at the input of {} is finite", files_.path.string(), name);
   }
-  const double share = 1 / static_cast<double>(sums->tokens);
+  const double share = 1 / static_cast<double>(sums.tokens);
   SequentialInput found;
-  const auto products = std::make_shared<const AlignedVector<double>>(std::move(sums->products));
-  found.moments.second = {sums->width, *products, share, products};
-  for (const double sum : sums->sum) found.moments.mean.push_back(share * sum);
-  for (auto* const values : {&sums->shift, &sums->residual}) {
+  const auto products = std::make_shared<const AlignedVector<double>>(std::move(sums.products));
+  found.moments.second = {sums.width, *products, share, products};
+  for (const double sum : sums.sum) found.moments.mean.push_back(share * sum);
+  for (auto* const values : {&sums.shift, &sums.residual}) {
     for (double& value : *values) value *= share;
   }
-  found.correction = regressed(found.moments.second, sums->shift, pool_);
-  sums->shift = {};
-  found.residual = regressed(found.moments.second, sums->residual, pool_);
+  found.correction = regressed(found.moments.second, sums.shift, pool_);
+  sums.shift = {};
+  found.residual = regressed(found.moments.second, sums.residual, pool_);
   return found;
 }
 
@@ -236,10 +247,7 @@ SequentialInput SequentialInputs::at(const std::string& linear) {
 
 std::size_t sequential_memory(const io::ModelFiles& files, std::span<const Window> windows) {
   const io::ModelConfig& c = files.config;
-  std::size_t part = 0;
-  for (const WindowRange& range : parts_of(windows.size())) {
-    part = std::max(part, range.end - range.begin);
-  }
+  const std::size_t part = largest_part(windows.size());
   const std::size_t window = longest(windows), attention = c.heads * c.head_dim,
                     kv = c.kv_heads * c.head_dim, width = std::max(c.intermediate, c.hidden);
   const std::size_t hidden = 2 * part * window * c.hidden * sizeof(float);

@@ -56,6 +56,8 @@ class SequentialInputs {
   void load_block(Stream& stream);
   void install(std::size_t end);
   void advance();
+  void for_each_part(const std::function<void(std::size_t part)>& body);
+  SequentialSums no_sums(model::LayerInput input) const;
   SequentialSums measure_part(model::LayerInput input, std::size_t part);
   SequentialInput measure(model::LayerInput input);
 

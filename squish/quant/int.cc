@@ -429,7 +429,7 @@ Method int_method(unsigned bits) {
       .prepare = prepare,
       .prepare_keys = {"damp", "order", "sweeps"},
       .encode = encode,
-      .memory = {.weights = 2, .preparing = 1.6, .prepared = 1.05},
+      .memory = {.weights = 2, .preparing = 2.1, .prepared = 1.05},
       .rows_apart = true,
       .decode = decode,
   };

@@ -515,7 +515,7 @@ Method vptq_method() {
       .prepare = prepare,
       .prepare_keys = {"damp", "order", "sweeps"},
       .encode = encode,
-      .memory = {.weights = 3.3, .preparing = 1.6, .prepared = 1.05},
+      .memory = {.weights = 3.3, .preparing = 2.1, .prepared = 1.05},
       .additive = additive,
       .decode = decode,
   };

@@ -10,6 +10,7 @@
 #include "squish/compress/calibration_job.h"
 #include "squish/compress/hidden_states.h"
 #include "squish/model/transformer.h"
+#include "tests/compress/calibrate.h"
 #include "tests/evaluate/tiny_model.h"
 #include "tests/io/writers.h"
 #include "tests/model/recording_linear.h"

@@ -11,6 +11,7 @@
 #include "squish/io/checkpoint.h"
 #include "squish/io/digest.h"
 #include "squish/linalg/symmetric.h"
+#include "tests/compress/calibrate.h"
 #include "tests/evaluate/tiny_model.h"
 #include "tests/io/writers.h"
 

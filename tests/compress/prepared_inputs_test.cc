@@ -4,6 +4,7 @@
 
 #include "squish/compress/calibration.h"
 #include "squish/io/model_files.h"
+#include "tests/compress/calibrate.h"
 #include "tests/evaluate/tiny_model.h"
 
 namespace squish::compress {

@@ -8,6 +8,7 @@
 #include "squish/base/error.h"
 #include "squish/base/random.h"
 #include "squish/compress/calibration.h"
+#include "tests/compress/calibrate.h"
 #include "tests/evaluate/tiny_model.h"
 #include "tests/io/writers.h"
 #include "tests/model/recording_linear.h"
