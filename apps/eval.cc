@@ -104,18 +104,13 @@ bool equal(const Matrix& a, const Matrix& b) {
 void measure_quality(const Subjects& subjects, const Options& options,
                      const evaluate::Passage& passage, evaluate::ScoresFile* file,
                      evaluate::ModelBench& bench, Team& team, ThreadPool& pool) {
-  model::SharedWeights known;  // checkpoints mostly have the embedding and head of their source
+  std::shared_ptr<const Matrix> known;  // checkpoints mostly have the head of their source
   const auto load = [&](const io::ModelFiles& files, std::size_t few) {
     if (few > 0) return model::load_transformer(files, pool, few);
-    model::SharedWeights shared = model::load_shared(files, pool);
-    const bool is_tied = shared.head == shared.embedding;
-    for (auto [own, other] :
-         {std::pair{&shared.embedding, &known.embedding}, std::pair{&shared.head, &known.head}}) {
-      if (*other != nullptr && equal(**own, **other)) *own = *other;
-    }
-    if (is_tied) shared.head = shared.embedding;
-    known = shared;
-    return model::load_for_windows(files, shared, pool);
+    std::shared_ptr<const Matrix> head = model::load_head(files, pool);
+    if (known != nullptr && equal(*head, *known)) head = known;
+    known = head;
+    return model::load_for_windows(files, std::move(head), pool);
   };
   const std::size_t count = subjects.models.size();
   const std::size_t passes = subjects.all().size();
@@ -182,7 +177,7 @@ void run(const Options& options, Team& team) {
   const auto pass = [&] {
     if (digest.empty()) {
       digest = evaluate::pass_digest(subjects.all(), subjects.reference.has_value(), options.fused,
-                                     passage, pool);
+                                     passage, team, pool);
     }
     return digest;
   };

@@ -78,6 +78,16 @@ class MpiTeam : public Team {
     return text;
   }
 
+  void merge(std::span<std::byte> bytes) override {
+    constexpr std::size_t kPiece = std::size_t{1} << 26;
+    for (; !bytes.empty(); bytes = bytes.subspan(std::min(kPiece, bytes.size()))) {
+      MPI_Request request;
+      MPI_Iallreduce(MPI_IN_PLACE, bytes.data(), static_cast<int>(std::min(kPiece, bytes.size())),
+                     MPI_BYTE, MPI_BOR, MPI_COMM_WORLD, &request);
+      wait(request);
+    }
+  }
+
   void share(std::size_t count, const Work& work, const Collect& collect) override {
     leads() ? lead(count, work, collect) : follow(work);
   }
@@ -127,12 +137,15 @@ class MpiTeam : public Team {
     return text;
   }
 
-  /// Another rank has given up: the leader throws what it said.
-  static void check_failures() {
+  /// What a rank said that has given up, for the leader; empty: none has.
+  static std::string failure() {
     int is_there = 0;
     MPI_Status status;
     MPI_Iprobe(MPI_ANY_SOURCE, kFailure, MPI_COMM_WORLD, &is_there, &status);
-    if (is_there != 0) fail("rank {}: {}", status.MPI_SOURCE, receive(status));
+    return is_there == 0 ? "" : fmt::format("rank {}: {}", status.MPI_SOURCE, receive(status));
+  }
+  static void check_failures() {
+    if (const std::string said = failure(); !said.empty()) fail("{}", said);
   }
 
   void wait(MPI_Request& request) const {
@@ -176,7 +189,12 @@ class MpiTeam : public Team {
         MPI_Iprobe(MPI_ANY_SOURCE, kRequest, MPI_COMM_WORLD, &is_there, &status);
         try {
           if (is_there == 0) {
-            check_failures();
+            if (const std::string said = failure(); !said.empty()) {
+              if (interrupted()) fail("{}", said);
+              // The leader itself may be at work for hours.
+              fmt::print(stderr, "squish: {}\n", said);
+              MPI_Abort(MPI_COMM_WORLD, 1);
+            }
             std::this_thread::sleep_for(kPause);
             continue;
           }

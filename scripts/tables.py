@@ -5,7 +5,7 @@
     <!-- table FILE COLUMN... -->
     <!-- end -->
 
-is replaced by a table of the models' rows of the results FILE (of squish bench or squish eval). --check changes nothing and fails where a table is not what its file says."""
+is replaced by a table of the models' rows of the results FILE (of squish bench or squish eval; FILE:KEY: of what is there). --check changes nothing and fails where a table is not what its file says."""
 import json
 import pathlib
 import re
@@ -31,6 +31,10 @@ def duration(seconds):
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
+def size(count):
+    return f"{1e-12 * count:.1f} TB" if count > 1e12 else f"{1e-9 * count:.1f} GB" if count < 1e10 else f"{1e-9 * count:.0f} GB"
+
+
 COLUMNS = {
     "method": ("Method", label),
     "model": ("Model", lambda row: f"`{pathlib.PurePath(row['model']).name}`"),
@@ -45,17 +49,21 @@ COLUMNS = {
     # bench/scale/
     "what": ("", lambda row: row["what"]),
     "peak_gb": ("Peak (GB)", lambda row: number(1e-9 * row["peak_anonymous_bytes"], 2)),
-    "sequential_4": ("`--sequential`, 4 ranks", lambda row: f"{100 * row['efficiency_sequential']['4']:.0f} %"),
     "ratio": ("Speed of 2 ranks, over 2 threads", lambda row: number(row["speed_of_ranks_over_threads"], 2)),
     "shapes": ("Model", lambda row: row["model"]),
-} | {f"on_{ranks}": (f"{ranks} ranks" if ranks > 1 else "1 rank",
-                    lambda row, ranks=str(ranks): f"{duration(row['seconds'][ranks])} ({100 * row['efficiency'][ranks]:.0f} %)")
-     for ranks in (1, 2, 4, 8, 16, 32, 64)}
+} | {f"on_{nodes}": (f"{nodes} nodes" if nodes > 1 else "1 node",
+                    lambda row, nodes=str(nodes): f"{duration(row['seconds'][nodes])} ({100 * row['efficiency'][nodes]:.0f} %)")
+     for nodes in (1, 2, 4, 8, 16, 32, 64)
+} | {key: (title, lambda row, key=key: size(row[key])) for key, title in (
+    ("model_bytes", "Model"), ("checkpoint_bytes", "Checkpoint, 2 bits"), ("calibration_bytes", "Calibration"),
+    ("quantize_memory", "Memory of a rank, quantize"), ("calibrate_memory", "calibrate"),
+    ("quantize_traffic", "Read and written, quantize"), ("calibrate_traffic", "calibrate by ranks"))}
 
 
 def table(name, words):
+    name, _, key = name.partition(":")
     results = json.loads((ROOT / name).read_text(encoding="utf-8"))
-    rows = results["stage2" if results.get("schema") == "squish.bench/1" else "rows"]
+    rows = results[key or ("stage2" if results.get("schema") == "squish.bench/1" else "rows")]
     columns = words.split()
     lines = ["| " + " | ".join(COLUMNS[column][0] for column in columns) + " |",
              "|" + "|".join(":--" if column in ("method", "model", "calibrated", "what", "shapes") else "--:" for column in columns) + "|"]

@@ -2,6 +2,7 @@
 """Two MPI ranks of one thread each against one process of two threads, compressing the same tensors: wall-clock seconds,
 interleaved, and the ratio (docs/scale.md). Refuses to count a pair whose checkpoints differ.
     bench/scale/ranks.py --squish build/release/squish --model MODEL --calib CALIB [--blocks 10] [--pairs 3] [-o FILE] SPEC...
+With --sequential and --tokens N instead of --calib: jobs that calibrate behind what they have compressed.
 Needs mpirun and a machine with two quiet cores."""
 import argparse
 import hashlib
@@ -31,14 +32,17 @@ def main():
     parser.add_argument("specs", nargs="+", metavar="SPEC")
     parser.add_argument("--squish", required=True)
     parser.add_argument("--model", required=True)
-    parser.add_argument("--calib", required=True)
+    parser.add_argument("--calib")
+    parser.add_argument("--sequential", action="store_true")
+    parser.add_argument("--tokens", type=int, default=32768)
     parser.add_argument("--blocks", type=int, default=10, help="the first of the model, at most 10")
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("-o", "--output", type=pathlib.Path)
     args = parser.parse_args()
     rows = []
     for spec in args.specs:
-        command = [args.squish, "quantize", args.model, "--calib", args.calib, "--spec", spec, "--tensor", "*=none"]
+        command = [args.squish, "quantize", args.model, "--spec", spec, "--tensor", "*=none"]
+        command += ["--sequential", "--tokens", str(args.tokens)] if args.sequential else ["--calib", args.calib]
         for block in range(args.blocks):
             command += ["--tensor", f"model.layers.{block}.*={spec}"]
         ways = {"threads": command + ["--threads", "2"],
@@ -61,7 +65,7 @@ def main():
         if args.output:
             args.output.write_text(json.dumps(
                 {"schema": "squish.ranks/1", "program": measure.version(args.squish), "cpu": measure.cpu(), "model": pathlib.Path(args.model).name,
-                 "blocks": args.blocks, "rows": rows}, indent=1) + "\n")
+                 "blocks": args.blocks, "sequential_tokens": args.tokens if args.sequential else None, "rows": rows}, indent=1) + "\n")
 
 
 main()

@@ -1,6 +1,7 @@
 #pragma once
 #include <cstddef>
 #include <functional>
+#include <span>
 #include <string>
 
 namespace squish {
@@ -24,6 +25,10 @@ class Team {
 
   /// What the leader has, on all ranks; none goes on before all are here.
   virtual std::string broadcast(std::string text) { return text; }
+
+  /// On all ranks at once, as many bytes on each: a byte that is not zero on one becomes what it is
+  /// there on all. (Where it is not zero on several, their bits are put together.)
+  virtual void merge(std::span<std::byte> /*bytes*/) {}
 
   /// What came of an item, as bytes.
   using Work = std::function<std::string(std::size_t item)>;

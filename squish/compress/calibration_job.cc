@@ -52,7 +52,7 @@ class Job {
         team_(job.team != nullptr ? *job.team : alone_),
         folder_(unfinished_path(job.out)),
         hidden_(folder_, kHidden, job.windows, files.config.hidden),
-        source_{.model_sha256 = io::model_digest(files, pool),
+        source_{.model_sha256 = io::model_digest(files, pool, &team_),
                 .runs = {{.text = job.text,
                           .text_sha256 = job.text_sha256,
                           .tokens_sha256 = tokens_sha256(job.windows),

@@ -6,10 +6,8 @@
 #include <algorithm>
 #include <cassert>
 #include <cerrno>
-#include <chrono>
 #include <cmath>
 #include <cstring>
-#include <mutex>
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -25,6 +23,7 @@
 #include "squish/compress/prepared_inputs.h"
 #include "squish/compress/sequential.h"
 #include "squish/compress/shared.h"
+#include "squish/compress/shared_clock.h"
 #include "squish/io/digest.h"
 #include "squish/linalg/gemm.h"
 #include "squish/quant/feedback.h"
@@ -37,44 +36,6 @@ namespace fs = std::filesystem;
 constexpr std::size_t kDigestLength = 16;  // of a folder's name
 // Holds activations between two layers while a sequential job is unfinished.
 constexpr const char* kSequential = "sequential";
-
-/// Shares out the time that passes among those at work, so that the sum of what each was given is
-/// no more than that.
-class SharedClock {
- public:
-  /// Seconds that each of those at work since the beginning would have been given.
-  double now(int workers_more) {
-    const std::lock_guard lock(mutex_);
-    const auto now = std::chrono::steady_clock::now();
-    const std::chrono::duration<double> passed = now - then_;
-    if (workers_ > 0) seconds_ += passed.count() / workers_;
-    then_ = now;
-    workers_ += workers_more;
-    return seconds_;
-  }
-
- private:
-  std::mutex mutex_;
-  std::chrono::steady_clock::time_point then_ = std::chrono::steady_clock::now();
-  double seconds_ = 0;
-  int workers_ = 0;
-};
-
-/// One of those, as long as it lives.
-class Worker {
- public:
-  explicit Worker(SharedClock& clock) : clock_(clock), start_(clock.now(1)) {}
-  ~Worker() { clock_.now(-1); }
-  Worker(const Worker&) = delete;
-  Worker& operator=(const Worker&) = delete;
-
-  /// Of its own.
-  double seconds() const { return clock_.now(0) - start_; }
-
- private:
-  SharedClock& clock_;
-  double start_;
-};
 
 /// Besides what a job that was killed at its very start leaves.
 bool holds_something(const fs::path& directory) {
@@ -199,10 +160,7 @@ class Job {
       return io::read_matrix(table->at(tensor), pool_);
     };
     const fs::path folder = options_.out / kSequential;
-    if (team_.leads()) {
-      fs::remove_all(folder);
-      fs::create_directory(folder);
-    }
+    if (team_.leads()) fs::create_directory(folder);
     team_.broadcast("");
     sequential_.emplace(files_, options_.sequential, compressed, folder, team_, pool_);
     inputs_.emplace(
@@ -215,10 +173,11 @@ class Job {
 
   /// What a tensor is to come near to: the map of the inputs that it will have nearest to the
   /// original's outputs.
-  Matrix wanted_weights(const PlannedTensor& tensor, const Matrix& weights) const {
+  Matrix wanted_weights(const PlannedTensor& tensor, const Matrix& weights, Team* team) const {
     Matrix wanted = weights;
     if (!tensor.linear) return wanted;
-    parallel_for(pool_, weights.rows(), 64, [&](std::size_t begin, std::size_t end) {
+    const RowRuns runs{1, team};
+    runs.for_own(weights.rows(), pool_, [&](std::size_t begin, std::size_t end) {
       const MatrixView rows = wanted.view().row_range(begin, end);
       if (map_.correction.size() > 0) {
         linalg::gemm_nn_add(weights.view().row_range(begin, end), map_.correction, rows);
@@ -227,6 +186,7 @@ class Job {
         for (std::size_t j = 0; j < weights.cols(); ++j) wanted(i, j) += map_.residual(i, j);
       }
     });
+    runs.merge(weights.rows(), std::span(wanted.data(), wanted.size()));
     return wanted;
   }
 
@@ -259,21 +219,46 @@ class Job {
     const std::vector<TensorRun> runs = runs_of_one_input(plan_.compressed, !in_order);
     if (!sequential_) return share_out(runs, log, advance);
     for (const TensorRun& run : runs) {
-      // What is asked for on one rank is asked for on all.
-      const PlannedTensor& first = plan_.compressed[run.begin];
+      // What is missing for one rank is missing for all.
       std::string missing;
       for (std::size_t t = run.begin; t < run.end && team_.leads(); ++t) {
-        if (!read_done(file(t + 1), plan_.compressed[t])) missing = "some";
+        missing += read_done(file(t + 1), plan_.compressed[t]) ? '0' : '1';
       }
-      if (!team_.broadcast(missing).empty() && first.linear) map_ = sequential_->at(first.name);
-      std::vector<TensorRun> each = {run};
+      missing = team_.broadcast(missing);
+      const bool is_linear = plan_.compressed[run.begin].linear;
+      if (is_linear && missing.find('1') != std::string::npos) {
+        map_ = sequential_->at(plan_.compressed[run.begin].name);
+      }
+      std::vector<TensorRun> apart = {run};
       if (team_.size() > 1) {
-        each.clear();
-        for (std::size_t t = run.begin; t < run.end; ++t) each.push_back({t, t + 1});
+        apart.clear();
+        for (std::size_t t = run.begin; t < run.end; ++t) {
+          const PlannedTensor& tensor = plan_.compressed[t];
+          const bool is_shared = quant::find_method(tensor.spec.method()).shares_rows;
+          if (is_linear && is_shared && missing[t - run.begin] == '1') {
+            write_together(t, log, advance);
+          } else {
+            apart.push_back({t, t + 1});
+          }
+        }
       }
-      share_out(each, log, advance);
+      share_out(apart, log, advance);
       team_.broadcast("");  // they are what the next input is behind
     }
+  }
+
+  /// A tensor by all ranks, one of which writes it.
+  void write_together(std::size_t t, Log& log, const Advance& advance) {
+    stop_if_interrupted();
+    const PlannedTensor& tensor = plan_.compressed[t];
+    advance(tensor, false);
+    const Worker worker(clock_);
+    const Input input{inputs_->prepared(tensor.name, tensor.spec), inputs_->moments(tensor.name)};
+    const Encoded encoded = encode(tensor, input, &team_);
+    if (t % static_cast<std::size_t>(team_.size()) == static_cast<std::size_t>(team_.rank())) {
+      store(tensor, file(t + 1), input, encoded, worker, 0, log);
+    }
+    advance(tensor, true);
   }
 
   /// The tensors of each run, which have one input, by one rank.
@@ -387,7 +372,7 @@ class Job {
       share = worker.seconds() / static_cast<double>(std::ranges::count_if(found, is_missing));
     }
     std::vector<Stored> stored(wanted.size());
-    const auto store = [&](std::size_t i) {
+    const auto store_one = [&](std::size_t i) {
       const auto& [tensor, path] = wanted[i];
       advance(tensor, false);
       if (found[i]) {
@@ -396,7 +381,9 @@ class Job {
                      loss(io::read_matrix(files_.table.at(tensor.name), pool_),
                           io::read_matrix(known, pool_), inputs[i])};
       } else {
-        stored[i] = write_tensor(tensor, path, inputs[i], share, log);
+        const Worker worker(clock_);
+        const Encoded made = encode(tensor, inputs[i], nullptr);
+        stored[i] = store(tensor, path, inputs[i], made, worker, share, log);
       }
       advance(tensor, true);
     };
@@ -404,7 +391,8 @@ class Job {
     const std::size_t step =
         is_limited ? static_cast<std::size_t>(options_.at_once) : wanted.size();
     for (std::size_t first = 0; first < wanted.size(); first += step) {
-      pool_.run(std::min(step, wanted.size() - first), [&](std::size_t i) { store(first + i); });
+      pool_.run(std::min(step, wanted.size() - first),
+                [&](std::size_t i) { store_one(first + i); });
     }
     return stored;
   }
@@ -416,13 +404,23 @@ class Job {
                : std::pow(10, -0.1 * quant::snr_db(weights, decoded, pool_));
   }
 
-  /// `prepared`: seconds that were spent on it before.
-  Stored write_tensor(const PlannedTensor& tensor, const fs::path& path, const Input& input,
-                      double prepared, Log& log) {
-    const Worker worker(clock_);
-    const Matrix weights = io::read_matrix(files_.table.at(tensor.name), pool_);
-    const Matrix wanted = sequential_ ? wanted_weights(tensor, weights) : Matrix();
-    const quant::Packed packed = quantize(tensor, sequential_ ? wanted : weights, input.prepared);
+  struct Encoded {
+    Matrix weights, wanted;  // wanted: empty unless it is something else
+    quant::Packed packed;
+  };
+
+  Encoded encode(const PlannedTensor& tensor, const Input& input, Team* team) {
+    Encoded encoded{io::read_matrix(files_.table.at(tensor.name), pool_), {}, {}};
+    if (sequential_) encoded.wanted = wanted_weights(tensor, encoded.weights, team);
+    encoded.packed =
+        quantize(tensor, sequential_ ? encoded.wanted : encoded.weights, input.prepared, team);
+    return encoded;
+  }
+
+  /// `worker` is who encoded it; `prepared`: seconds that were spent on it before.
+  Stored store(const PlannedTensor& tensor, const fs::path& path, const Input& input,
+               const Encoded& made, const Worker& worker, double prepared, Log& log) {
+    const auto& [weights, wanted, packed] = made;
     const double encoded = worker.seconds();
     const Matrix decoded = quant::dequantize(packed, pool_);
     const double snr = quant::snr_db(weights, decoded, pool_);
@@ -453,7 +451,7 @@ class Job {
   }
 
   quant::Packed quantize(const PlannedTensor& tensor, const Matrix& weights,
-                         const quant::Prepared* prepared) {
+                         const quant::Prepared* prepared, Team* team) {
     try {
       return quant::quantize(
           weights, tensor.spec,
@@ -461,6 +459,7 @@ class Job {
            .seed = options_.seed,
            .key = tensor.name,
            .prepared = prepared,
+           .team = team,
            .shared = tensor.shared.empty() ? nullptr : shared_.at(tensor.shared)});
     } catch (const Error& error) {
       fail("{}: tensor {}: {}", files_.path.string(), tensor.name, error.what());
@@ -492,7 +491,7 @@ io::CheckpointJob describe_job(const io::ModelFiles& files, const Plan& plan,
                         .seed = options.seed,
                         .spec = plan.spec.full(),
                         .tensors = {},
-                        .model_sha256 = io::model_digest(files, pool),
+                        .model_sha256 = io::model_digest(files, pool, options.team),
                         .calibration_sha256 = "",
                         .sequential_sha256 = "",
                         .target = "",

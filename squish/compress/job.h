@@ -34,7 +34,8 @@ struct JobOptions {
   std::filesystem::path candidates;
 };
 
-/// All that the bytes of the checkpoint depend on. Error if the calibration is of another model.
+/// All that the bytes of the checkpoint depend on, on all ranks at once. Error if the calibration
+/// is of another model.
 io::CheckpointJob describe_job(const io::ModelFiles& files, const Plan& plan,
                                const JobOptions& options, ThreadPool& pool);
 

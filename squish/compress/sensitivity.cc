@@ -47,12 +47,11 @@ class Prober {
          const Probe& probe, ThreadPool& pool)
       : files_(files), windows_(windows), probe_(probe), pool_(pool) {
     const auto linear = [&](const std::string& name) {
-      auto layer = std::make_unique<Replaceable>(model::dense_linear(
-          std::make_shared<const Matrix>(model::load_weights(files, name, pool))));
+      auto layer = std::make_unique<Replaceable>(model::linear_for_windows(files, name, pool));
       layers_[name] = layer.get();
       return layer;
     };
-    model_ = model::build_transformer(files, model::load_shared(files, pool), pool, linear);
+    model_ = model::build_transformer(files, model::load_head(files, pool), pool, linear);
   }
 
   void run() {

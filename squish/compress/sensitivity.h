@@ -19,7 +19,7 @@ struct Probe {
 };
 
 /// Calls `found` for each linear layer that is wanted, in the order of io::linear_names(). Each is
-/// replaced alone; the blocks before it are run once for all. Memory: the model in floats and the
+/// replaced alone; the blocks before it are run once for all. Memory: the head in floats and the
 /// logits of all positions. Deterministic for any number of threads. Error if logits are not
 /// finite.
 void probe_layers(const io::ModelFiles& files, std::span<const std::vector<model::TokenId>> windows,

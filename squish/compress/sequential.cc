@@ -42,18 +42,21 @@ std::unique_ptr<model::Linear> dense(Matrix weights) {
 
 /// Times (H + ridge)⁻¹; empty where all is zero, or no ridge up to the mean of the diagonal makes H
 /// invertible.
-Matrix regressed(const linalg::SymmetricMatrix& second, std::span<double> on, ThreadPool& pool) {
+Matrix regressed(const linalg::SymmetricMatrix& second, std::span<double> on, Team& team,
+                 ThreadPool& pool) {
   if (std::ranges::all_of(on, [](double value) { return value == 0; })) return {};
-  const std::size_t n = second.size();
+  const std::size_t n = second.size(), rows = on.size() / n;
+  const RowRuns runs{1, &team};
   double mean = 0;
   for (std::size_t i = 0; i < n; ++i) mean += second(i, i) / static_cast<double>(n);
   for (double ridge = kRidge; ridge <= 1; ridge *= 10) {
     linalg::SquareMatrix h = linalg::expand(second);
     for (std::size_t i = 0; i < n; ++i) h(i, i) += ridge * mean;
-    if (!linalg::solve_right(h, on, pool)) continue;
-    Matrix found(on.size() / n, n);
+    if (!linalg::solve_right(h, on, runs, pool)) continue;
+    Matrix found(rows, n);
     std::transform(on.begin(), on.end(), found.data(),
                    [](double value) { return static_cast<float>(value); });
+    runs.merge(rows, std::span(found.data(), found.size()));
     return found;
   }
   return {};
@@ -87,9 +90,30 @@ void SequentialInputs::for_each_part(const std::function<void(std::size_t part)>
   team_.broadcast("");
 }
 
-/// Both streams to the first block.
-void SequentialInputs::start() {
+/// Both streams to the furthest half up to `most` that files have them at, or to the first.
+void SequentialInputs::start(std::size_t most) {
   is_started_ = true;
+  const auto lies_at = [&](std::size_t half) {
+    for (std::size_t part = 0; part < original_.hidden.parts().size(); ++part) {
+      if (!original_.hidden.holds(half, part) || !own_.hidden.holds(half, part)) return false;
+    }
+    return true;
+  };
+  if (team_.leads()) {
+    halves_ = most;
+    while (halves_ > 0 && !lies_at(halves_)) --halves_;
+    for (std::size_t half = 0; half < 2 * files_.config.layers; ++half) {
+      if (half == halves_) continue;
+      for (Stream* const stream : {&original_, &own_}) stream->hidden.remove(half);
+    }
+  }
+  halves_ = std::stoul(team_.broadcast(std::to_string(halves_)));
+  if (halves_ == 0) embed_text();
+  installed_ = halves_ / 2 * kLinearsOfBlock + (halves_ % 2 == 0 ? 0 : kEndOfHalf[0]);
+  for (Stream* const stream : {&original_, &own_}) load_block(*stream);
+}
+
+void SequentialInputs::embed_text() {
   const model::Embedding original = model::stored_embedding(files_, pool_);
   model::Embedding own = original;
   if (std::optional<Matrix> weights = compressed_(kEmbedding)) {
@@ -106,7 +130,6 @@ void SequentialInputs::start() {
     }
   };
   for_each_part(embed);
-  for (Stream* const stream : {&original_, &own_}) load_block(*stream);
 }
 
 /// The block that the streams are at, from the model.
@@ -225,9 +248,9 @@ SequentialInput SequentialInputs::measure(LayerInput input) {
   for (auto* const values : {&sums.shift, &sums.residual}) {
     for (double& value : *values) value *= share;
   }
-  found.correction = regressed(found.moments.second, sums.shift, pool_);
+  found.correction = regressed(found.moments.second, sums.shift, team_, pool_);
   sums.shift = {};
-  found.residual = regressed(found.moments.second, sums.residual, pool_);
+  found.residual = regressed(found.moments.second, sums.residual, team_, pool_);
   return found;
 }
 
@@ -239,7 +262,7 @@ SequentialInput SequentialInputs::at(const std::string& linear) {
   while (input + 1 < std::size(kFirst) && kFirst[input + 1] <= within) ++input;
   const std::size_t half = 2 * block + input / 2;
   assert(halves_ <= half);
-  if (!is_started_) start();
+  if (!is_started_) start(half);
   while (halves_ < half) advance();
   install(block * kLinearsOfBlock + kFirst[input]);
   return measure(kInputs[input]);

@@ -36,8 +36,8 @@ class SequentialInputs {
   using Compressed = std::function<std::optional<Matrix>(const std::string& linear)>;
 
   /// The activations of both models between two layers lie in files in `folder`, which all ranks
-  /// see; memory holds both models' current block in floats. The parts of the text are shared out
-  /// among the team.
+  /// see; one that was stopped behind the same tensors is gone on from there. Memory holds both
+  /// models' current block in floats. The parts of the text are shared out among the team.
   SequentialInputs(const io::ModelFiles& files, std::span<const Window> windows,
                    Compressed compressed, std::filesystem::path folder, Team& team,
                    ThreadPool& pool);
@@ -52,7 +52,8 @@ class SequentialInputs {
     model::Transformer block;  // the current one
     HiddenStates hidden;       // by half of a block: what it is given
   };
-  void start();
+  void start(std::size_t most);
+  void embed_text();
   void load_block(Stream& stream);
   void install(std::size_t end);
   void advance();

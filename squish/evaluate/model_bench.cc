@@ -25,13 +25,13 @@ class ModelBencher {
     }
     candidates_.resize(bench_.rows.size());
     compress();
-    const model::SharedWeights own = model::load_shared(files_, pool_);
-    model::SharedWeights shared = own;
+    const std::shared_ptr<const Matrix> own = model::load_head(files_, pool_);
+    std::shared_ptr<const Matrix> shared = own;
     if (!options_.tables.empty()) {
       const auto compressed = std::find_if(bench_.rows.begin() + 1, bench_.rows.end(),
                                            [](const auto& row) { return row.ok(); });
       if (compressed != bench_.rows.end()) {  // all store them alike
-        shared = model::load_shared(candidates_[compressed - bench_.rows.begin()], pool_);
+        shared = model::load_head(candidates_[compressed - bench_.rows.begin()], pool_);
       }
     }
     if (passage_ != nullptr) {
@@ -77,17 +77,13 @@ class ModelBencher {
     }
   }
 
-  void measure_quality(const model::Transformer& reference, const model::SharedWeights& shared) {
+  void measure_quality(const model::Transformer& reference,
+                       const std::shared_ptr<const Matrix>& head) {
     std::vector<std::size_t> rows;  // those that are still well
     std::vector<model::Transformer> candidates;
     for (std::size_t i = 1; i < bench_.rows.size(); ++i) {
       run_step(bench_.rows[i], [&] {
-        candidates.push_back(
-            model::build_transformer(candidates_[i], shared, pool_, [&](const std::string& name) {
-              const io::Tensor& tensor = candidates_[i].table.at(name);
-              return model::packed_linear(
-                  std::make_shared<const quant::Packed>(io::read_packed(tensor)), 0);
-            }));
+        candidates.push_back(model::load_for_windows(candidates_[i], head, pool_));
         rows.push_back(i);
       });
     }
@@ -131,7 +127,8 @@ class ModelBencher {
 }  // namespace
 
 void check_weights(const io::ModelFiles& files, ThreadPool& pool) {
-  model::build_transformer(files, model::load_shared(files, pool), pool,
+  if (!files.config.tied_embeddings) model::load_weights(files, "model.embed_tokens.weight", pool);
+  model::build_transformer(files, model::load_head(files, pool), pool,
                            [&](const std::string& name) {
                              model::load_weights(files, name, pool);
                              return nullptr;  // nothing is kept

@@ -48,9 +48,10 @@ std::vector<Value> take(std::size_t model, const char* what, io::DType type, std
 }  // namespace
 
 std::string pass_digest(std::span<const io::ModelFiles* const> models, bool with_reference,
-                        bool fused, const Passage& passage, ThreadPool& pool) {
+                        bool fused, const Passage& passage, Team& team, ThreadPool& pool) {
   json digests = json::array();
-  for (const io::ModelFiles* files : models) digests.push_back(io::model_digest(*files, pool));
+  for (const io::ModelFiles* files : models)
+    digests.push_back(io::model_digest(*files, pool, &team));
   const json pass = {{"models", digests},
                      {"with_reference", with_reference},
                      {"label", passage.label},

@@ -109,14 +109,9 @@ Matrix load_weights(const io::ModelFiles& files, const std::string& name, Thread
   return weights;
 }
 
-SharedWeights load_shared(const io::ModelFiles& files, ThreadPool& pool) {
-  const auto load = [&](const std::string& name) {
-    return std::make_shared<const Matrix>(load_weights(files, name, pool));
-  };
-  SharedWeights shared;
-  shared.embedding = load(kEmbedding);
-  shared.head = files.config.tied_embeddings ? shared.embedding : load(kHead);
-  return shared;
+std::shared_ptr<const Matrix> load_head(const io::ModelFiles& files, ThreadPool& pool) {
+  const char* const name = files.config.tied_embeddings ? kEmbedding : kHead;
+  return std::make_shared<const Matrix>(load_weights(files, name, pool));
 }
 
 Embedding dense_embedding(std::shared_ptr<const Matrix> weights) {
@@ -152,10 +147,10 @@ Embedding stored_embedding(const io::ModelFiles& files, ThreadPool& pool) {
   return {tensor.rows(), tensor.cols(), read};
 }
 
-Transformer build_transformer(const io::ModelFiles& files, const SharedWeights& shared,
+Transformer build_transformer(const io::ModelFiles& files, std::shared_ptr<const Matrix> head,
                               ThreadPool& pool, const LinearOf& linear) {
-  Transformer model{files.config, dense_embedding(shared.embedding), {}, {}, nullptr};
-  model.head = dense_linear(shared.head);
+  Transformer model{files.config, stored_embedding(files, pool), {}, {}, nullptr};
+  model.head = dense_linear(std::move(head));
   build_layers(files, linear, pool, model);
   return model;
 }
@@ -168,13 +163,23 @@ Transformer build_block(const io::ModelFiles& files, std::size_t index, const Li
   return block;
 }
 
-Transformer load_for_windows(const io::ModelFiles& files, const SharedWeights& shared,
+std::unique_ptr<Linear> linear_for_windows(const io::ModelFiles& files, const std::string& name,
+                                           ThreadPool& pool) {
+  const io::Tensor& tensor = files.table.at(name);
+  if (tensor.packed != nullptr) return packed_linear(stored_as_packed(tensor), 0);
+  load_weights(files, name, pool);  // to find out now if something is wrong with them
+  const auto decode = [tensor](MatrixView out, ThreadPool& threads) {
+    parallel_for(threads, out.rows, 64, [&](std::size_t begin, std::size_t end) {
+      for (std::size_t row = begin; row < end; ++row) io::read_row(tensor, row, out.row(row));
+    });
+  };
+  return stored_linear({tensor.rows(), tensor.cols(), tensor.bytes.size(), decode, nullptr}, 0);
+}
+
+Transformer load_for_windows(const io::ModelFiles& files, std::shared_ptr<const Matrix> head,
                              ThreadPool& pool) {
-  return build_transformer(files, shared, pool, [&](const std::string& name) {
-    if (files.table.at(name).packed != nullptr) {
-      return packed_linear(stored_as_packed(files.table.at(name)), 0);
-    }
-    return dense_linear(std::make_shared<const Matrix>(load_weights(files, name, pool)));
+  return build_transformer(files, std::move(head), pool, [&](const std::string& name) {
+    return linear_for_windows(files, name, pool);
   });
 }
 

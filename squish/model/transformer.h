@@ -45,18 +45,15 @@ struct Transformer {
 /// One matrix of the model as floats. Error naming file and tensor if a value is not finite.
 Matrix load_weights(const io::ModelFiles& files, const std::string& name, ThreadPool& pool);
 
-/// The large matrices outside the blocks, as floats; loaded once and shared by the uncompressed
-/// model and all candidates. `head` is `embedding` where the two are tied.
-struct SharedWeights {
-  std::shared_ptr<const Matrix> embedding, head;
-};
-SharedWeights load_shared(const io::ModelFiles& files, ThreadPool& pool);
+/// The head, which is the embedding where the two are tied, as floats: models that have the same
+/// can share it.
+std::shared_ptr<const Matrix> load_head(const io::ModelFiles& files, ThreadPool& pool);
 
 /// The layer for a name of io::linear_names(); asked for in that order.
 using LinearOf = std::function<std::unique_ptr<Linear>(const std::string& name)>;
 
-/// Reads norms and biases from `files`.
-Transformer build_transformer(const io::ModelFiles& files, const SharedWeights& shared,
+/// Reads embedding, norms and biases from `files`.
+Transformer build_transformer(const io::ModelFiles& files, std::shared_ptr<const Matrix> head,
                               ThreadPool& pool, const LinearOf& linear);
 
 /// One block of the model as a model of its own, for run_blocks() and its halves; without embedding
@@ -64,9 +61,11 @@ Transformer build_transformer(const io::ModelFiles& files, const SharedWeights& 
 Transformer build_block(const io::ModelFiles& files, std::size_t index, const LinearOf& linear,
                         ThreadPool& pool);
 
-/// For windows of text: no kernel multiplies, and what is in a method's bytes is decoded at every
-/// call, so that models that are compared do not all lie in memory as floats.
-Transformer load_for_windows(const io::ModelFiles& files, const SharedWeights& shared,
+/// For windows of text: no kernel multiplies, and weights are decoded from where they lie at every
+/// call, so that none of the models that are compared lies in memory as floats.
+std::unique_ptr<Linear> linear_for_windows(const io::ModelFiles& files, const std::string& name,
+                                           ThreadPool& pool);
+Transformer load_for_windows(const io::ModelFiles& files, std::shared_ptr<const Matrix> head,
                              ThreadPool& pool);
 
 /// For generation: every linear layer, the head among them, as it is stored where a kernel can

@@ -15,7 +15,7 @@
 namespace squish::quant {
 namespace {
 
-constexpr std::size_t kRows = 64;       // of a run, about
+constexpr std::size_t kRows = 64;       // at a time
 constexpr double kFirstDamping = 1e-3;  // where none was asked for and none does not work
 
 bool is_live(double diagonal) { return std::isfinite(diagonal) && diagonal > 0; }
@@ -107,9 +107,8 @@ struct Run {
 
 void for_runs(ConstMatrixView weights, std::size_t block, ConstMatrixView coupling, bool both_ways,
               const BlockRounding& rounding, MatrixView rounded, ThreadPool& pool) {
-  const std::size_t multiple = rounding.row_multiple, n = weights.cols;
-  const std::size_t rows = (kRows + multiple - 1) / multiple * multiple;
-  parallel_for(pool, weights.rows, rows, [&](std::size_t begin, std::size_t end) {
+  const std::size_t n = weights.cols;
+  rounding.runs.for_own(weights.rows, pool, [&](std::size_t begin, std::size_t end) {
     const ConstMatrixView w = weights.row_range(begin, end);
     const MatrixView value = rounded.row_range(begin, end);
     Matrix target(w.rows, n), error(w.rows, n);
@@ -262,10 +261,10 @@ double Descent::form(std::size_t col, std::span<const float> e) const {
 }
 
 std::vector<RowForms> row_forms(ConstMatrixView weights, ConstMatrixView rounded,
-                                const Factor& factor, ThreadPool& pool) {
+                                const Factor& factor, const RowRuns& runs, ThreadPool& pool) {
   std::vector<RowForms> forms(weights.rows);
   const std::size_t n = factor.size, block = factor.block;
-  parallel_for(pool, weights.rows, kRows, [&](std::size_t begin, std::size_t end) {
+  runs.for_own(weights.rows, pool, [&](std::size_t begin, std::size_t end) {
     // a H b' = (a L) D (b L)'
     const auto times_lower = [&](ConstMatrixView a) {
       Matrix product(end - begin, n);
@@ -292,6 +291,7 @@ std::vector<RowForms> row_forms(ConstMatrixView weights, ConstMatrixView rounded
       forms[i] = sums;
     }
   });
+  runs.merge(weights.rows, std::span(forms));
   return forms;
 }
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "squish/base/matrix.h"
+#include "squish/base/row_runs.h"
 #include "squish/base/threads.h"
 #include "squish/linalg/symmetric.h"
 #include "squish/quant/quantizer.h"
@@ -61,9 +62,10 @@ struct RowForms {
   double square = 0;  ///< what H what'
 };
 
-/// For every row; the scale of that row of What that loses least is cross / square.
+/// For every row; the scale of that row of What that loses least is cross / square. `rounded` is
+/// read in the rank's own runs.
 std::vector<RowForms> row_forms(ConstMatrixView weights, ConstMatrixView rounded,
-                                const Factor& factor, ThreadPool& pool);
+                                const Factor& factor, const RowRuns& runs, ThreadPool& pool);
 
 /// What coordinate descent on blocks of columns needs of the same damped H.
 struct Descent {
@@ -96,8 +98,7 @@ std::shared_ptr<const ColumnFeedback> prepare_columns(const linalg::SymmetricMat
 
 /// How blocks of columns are rounded. Calls for different rows come from different threads.
 struct BlockRounding {
-  /// Runs of rows begin at multiples of this.
-  std::size_t row_multiple = 1;
+  RowRuns runs;
   /// Columns begin_group() is called for at a time, a multiple of the factor's block; 0: all.
   std::size_t group = 0;
   /// Called for the last group first, before the blocks in it: `targets` are the group's columns of
@@ -111,8 +112,8 @@ struct BlockRounding {
 };
 
 /// Block by block from the last to the first, T_k = W_k + sum over later j of (W_j - What_j) L_jk,
-/// What_k = round(T_k). `rounded` becomes What. In runs of about 64 rows shared out over the pool;
-/// columns are halved recursively, so that nearly all of the feedback is large matrix products.
+/// What_k = round(T_k). `rounded` becomes What, in the rank's own runs. Columns are halved
+/// recursively, so that nearly all of the feedback is large matrix products.
 void ldlq(ConstMatrixView weights, const Factor& factor, const BlockRounding& rounding,
           MatrixView rounded, ThreadPool& pool);
 

@@ -159,8 +159,8 @@ double ratio_of(const std::vector<RowForms>& rows) {
 }  // namespace
 
 double best_scale(ConstMatrixView weights, ConstMatrixView rounded, const Factor& factor,
-                  ThreadPool& pool) {
-  return ratio_of(row_forms(weights, rounded, factor, pool));
+                  const RowRuns& runs, ThreadPool& pool) {
+  return ratio_of(row_forms(weights, rounded, factor, runs, pool));
 }
 
 double best_scale(ConstMatrixView weights, ConstMatrixView rounded, ThreadPool& pool) {

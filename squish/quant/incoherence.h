@@ -65,9 +65,9 @@ const RotatedInput* rotated_input(const EncodeContext& context, const Spec& spec
                                   std::size_t block);
 
 /// The factor by which the scale of all of What is to grow to lose least under the factor's H; 1
-/// where it would not be positive.
+/// where it would not be positive. `rounded` is read in the rank's own runs.
 double best_scale(ConstMatrixView weights, ConstMatrixView rounded, const Factor& factor,
-                  ThreadPool& pool);
+                  const RowRuns& runs, ThreadPool& pool);
 /// The same where all inputs count alike.
 double best_scale(ConstMatrixView weights, ConstMatrixView rounded, ThreadPool& pool);
 

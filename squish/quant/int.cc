@@ -258,7 +258,9 @@ void refit_grids(ConstMatrixView weights, ConstMatrixView targets, std::size_t c
 /// GPTQ. A group's grid is fitted once the feedback of all later groups has reached its targets, or
 /// beforehand (order=act), since its columns are then rounded at different times.
 void encode_with_feedback(ConstMatrixView weights, const Layout& layout, const Spec& spec,
-                          const ColumnFeedback& feedback, Sections& sections, ThreadPool& pool) {
+                          const ColumnFeedback& feedback, Sections& sections,
+                          const EncodeContext& context) {
+  ThreadPool& pool = context.pool;
   const bool least_squares = spec.word("clip") == "mse";
   bool ordered = !feedback.order.empty();
   std::vector<Grid> grids(layout.rows * layout.groups());
@@ -271,6 +273,7 @@ void encode_with_feedback(ConstMatrixView weights, const Layout& layout, const S
 
   Matrix permuted(ordered ? layout.rows : 0, layout.cols);
   BlockRounding rounding;
+  rounding.runs.team = context.team;
   if (ordered) {
     parallel_for(pool, layout.rows, 16, [&](std::size_t begin, std::size_t end) {
       Scratch scratch(layout);
@@ -331,6 +334,8 @@ void encode_with_feedback(ConstMatrixView weights, const Layout& layout, const S
     }
   }
 
+  rounding.runs.merge(layout.rows, std::span(grids));
+  rounding.runs.merge(layout.rows, std::span(codes));
   for (std::size_t i = 0; i < grids.size(); ++i) sections.store_grid(layout, i, grids[i]);
   parallel_for(pool, layout.rows, 16, [&](std::size_t begin, std::size_t end) {
     for (std::size_t row = begin; row < end; ++row) {
@@ -346,7 +351,7 @@ Packed encode(ConstMatrixView weights, const Spec& spec, const EncodeContext& co
     encode_to_nearest(weights, layout, spec.word("clip") == "mse", sections, context.pool);
   } else {
     encode_with_feedback(weights, layout, spec, prepared_as<ColumnFeedback>(context, spec),
-                         sections, context.pool);
+                         sections, context);
   }
 
   Packed packed{spec, layout.rows, layout.cols, {}};
@@ -430,6 +435,7 @@ Method int_method(unsigned bits) {
       .prepare_keys = {"damp", "order", "sweeps"},
       .encode = encode,
       .memory = {.weights = 2, .preparing = 2.1, .prepared = 1.05},
+      .shares_rows = true,
       .rows_apart = true,
       .decode = decode,
   };

@@ -8,6 +8,7 @@
 #include "squish/base/buffer.h"
 #include "squish/base/error.h"
 #include "squish/base/matrix.h"
+#include "squish/base/team.h"
 #include "squish/base/threads.h"
 #include "squish/quant/moments.h"
 #include "squish/quant/spec.h"
@@ -67,6 +68,10 @@ struct EncodeContext {
   /// From prepare() with the same seed and a spec of the same prepare_keys; null: no calibration, H
   /// is the identity.
   const Prepared* prepared = nullptr;
+  /// Ranks that encode this matrix together, each calling this with the same arguments; null: this
+  /// process alone. Of methods that do not share out the rows of a matrix (Method::shares_rows)
+  /// each does all of it.
+  Team* team = nullptr;
   /// Codebooks made for several tensors (shared_codebooks.h); null: the tensor gets its own, also
   /// where its spec would share them.
   std::shared_ptr<const Section> shared = nullptr;
@@ -116,6 +121,8 @@ struct Method {
   Packed (*encode)(ConstMatrixView weights, const Spec& spec,
                    const EncodeContext& context) = nullptr;
   WorkingMemory memory = {};
+  /// Whether encode() of calibrated weights shares out their rows among `context.team`.
+  bool shares_rows = false;
   /// Whether every section holds one row behind another, so that row_of() a matrix is one.
   bool rows_apart = false;
   /// Of methods with the key `share`: how a matrix is cut and its codebooks are learned.

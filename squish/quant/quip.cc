@@ -177,10 +177,12 @@ std::shared_ptr<const Prepared> prepare(const InputMoments& moments, const Spec&
 /// scale is to grow.
 double round_with_feedback(ConstMatrixView rotated, const Layout& layout,
                            const RotatedInput& prepared, std::int64_t sweeps, Bytes& codes,
-                           Bytes& residual, ThreadPool& pool) {
+                           Bytes& residual, const EncodeContext& context) {
+  ThreadPool& pool = context.pool;
   Matrix rounded(layout.rows, layout.cols);
   bool first_pass = true;
   BlockRounding rounding;
+  rounding.runs.team = context.team;
   rounding.round = [&](std::size_t first_row, std::size_t col, ConstMatrixView target,
                        MatrixView value) {
     std::vector<float> x(8 * target.rows), q(8 * target.rows);
@@ -210,7 +212,10 @@ double round_with_feedback(ConstMatrixView rotated, const Layout& layout,
   for (std::int64_t sweep = 0; sweep < sweeps; ++sweep) {
     descend(rotated, prepared.descent, rounding, rounded, pool);
   }
-  return best_scale(rotated, rounded, prepared.factor, pool);
+  for (Bytes* const bytes : {&codes, &residual}) {
+    rounding.runs.merge(layout.rows, std::span(*bytes));
+  }
+  return best_scale(rotated, rounded, prepared.factor, rounding.runs, pool);
 }
 
 Packed encode(ConstMatrixView weights, const Spec& spec, const EncodeContext& context) {
@@ -231,7 +236,7 @@ Packed encode(ConstMatrixView weights, const Spec& spec, const EncodeContext& co
   Bytes second(layout.second_bytes());
   if (prepared != nullptr) {
     scale *= round_with_feedback(rotated, layout, *prepared, spec.integer("sweeps"), codes, second,
-                                 pool);
+                                 context);
   } else {
     parallel_for(pool, layout.rows, layout.grain(), [&](std::size_t begin, std::size_t end) {
       const std::size_t first = begin * layout.row_vectors;
@@ -309,6 +314,7 @@ Method quip_method() {
       .prepare_keys = {"damp", "sweeps"},
       .encode = encode,
       .memory = {.weights = 2, .preparing = 2.1, .prepared = 1.05},
+      .shares_rows = true,
       .decode = decode,
   };
 }

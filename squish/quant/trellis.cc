@@ -199,7 +199,7 @@ Packed encode(ConstMatrixView weights, const Spec& spec, const EncodeContext& co
   Bytes codes(layout.code_bytes());
   bool first_pass = true;
   BlockRounding rounding;
-  rounding.row_multiple = layout.ring_rows();
+  rounding.runs = {layout.ring_rows(), context.team};
   rounding.round = [&](std::size_t first_row, std::size_t col, ConstMatrixView target,
                        MatrixView value) {
     Encoder& encoder = col < layout.rates.high_cols ? *high : low;
@@ -226,7 +226,8 @@ Packed encode(ConstMatrixView weights, const Spec& spec, const EncodeContext& co
     for (std::int64_t sweep = 0; sweep < spec.integer("sweeps"); ++sweep) {
       descend(rotated, prepared->descent, rounding, rounded, pool);
     }
-    scale *= best_scale(rotated, rounded, prepared->factor, pool);
+    rounding.runs.merge(layout.rows, std::span(codes), layout.tiles ? kTile : kGroup);
+    scale *= best_scale(rotated, rounded, prepared->factor, rounding.runs, pool);
   } else {
     const std::size_t across = (layout.cols + layout.ring_cols() - 1) / layout.ring_cols();
     const std::size_t down = (layout.rows + layout.ring_rows() - 1) / layout.ring_rows();
@@ -316,6 +317,7 @@ Method trellis_method() {
       .prepare_keys = {"damp", "form", "sweeps"},
       .encode = encode,
       .memory = {.weights = 3, .preparing = 2.1, .prepared = 1.05},
+      .shares_rows = true,
       .decode = decode,
   };
 }

@@ -234,9 +234,14 @@ class ColumnCoder {
   std::size_t row_multiple_ = 1;
 };
 
+/// Each rank's codes for its own rows, to all.
+void merge_codes(const RowRuns& runs, std::size_t rows, std::vector<Coded>& parts) {
+  for (Coded& part : parts) runs.merge(rows, std::span(part.code.codes), part.layout.dim);
+}
+
 /// Sweeps of coordinate descent over the columns: each is coded again, the best given the others.
 void descend_columns(ConstMatrixView weights, const Descent& descent, std::int64_t sweeps,
-                     std::vector<Coded>& parts, ThreadPool& pool) {
+                     std::vector<Coded>& parts, const EncodeContext& context) {
   const ColumnCoder coder(parts, weights.rows, weights.cols);
   const std::vector<Place> places = places_of(parts, weights.cols);
   Matrix rounded(weights.rows, weights.cols);
@@ -246,31 +251,32 @@ void descend_columns(ConstMatrixView weights, const Descent& descent, std::int64
     }
   }
   BlockRounding rounding;
-  rounding.row_multiple = coder.row_multiple();
+  rounding.runs = {coder.row_multiple(), context.team};
   rounding.round = [&](std::size_t first_row, std::size_t col, ConstMatrixView target,
                        MatrixView out) { coder.code(first_row, col, false, target, out); };
   for (std::int64_t sweep = 0; sweep < sweeps; ++sweep) {
-    descend(weights, descent, rounding, rounded, pool);
+    descend(weights, descent, rounding, rounded, context.pool);
   }
+  merge_codes(rounding.runs, weights.rows, parts);
 }
 
 /// Codes the columns in the order of the feedback's factor, from the last to the first. `targets`
 /// become the columns as they were when they were coded. Returns the loss
 /// tr((W - What) (H + damping) (W - What)').
 double code_columns(ConstMatrixView weights, const Factor& factor, std::vector<Coded>& parts,
-                    Matrix& targets, ThreadPool& pool) {
+                    Matrix& targets, const EncodeContext& context) {
   const ColumnCoder coder(parts, weights.rows, weights.cols);
   Matrix rounded(weights.rows, weights.cols);
   BlockRounding rounding;
-  rounding.row_multiple = coder.row_multiple();
+  rounding.runs = {coder.row_multiple(), context.team};
   rounding.round = [&](std::size_t first_row, std::size_t col, ConstMatrixView target,
                        MatrixView out) {
     for (std::size_t i = 0; i < target.rows; ++i) targets(first_row + i, col) = target(i, 0);
     coder.code(first_row, col, true, target, out);
   };
-  ldlq(weights, factor, rounding, rounded, pool);
+  ldlq(weights, factor, rounding, rounded, context.pool);
   std::vector<double> losses(weights.rows);
-  parallel_for(pool, weights.rows, 16, [&](std::size_t begin, std::size_t end) {
+  rounding.runs.for_own(weights.rows, context.pool, [&](std::size_t begin, std::size_t end) {
     for (std::size_t i = begin; i < end; ++i) {
       for (std::size_t j = 0; j < weights.cols; ++j) {
         const double error = double{targets(i, j)} - rounded(i, j);
@@ -278,6 +284,9 @@ double code_columns(ConstMatrixView weights, const Factor& factor, std::vector<C
       }
     }
   });
+  merge_codes(rounding.runs, weights.rows, parts);
+  rounding.runs.merge(weights.rows, std::span(targets.data(), targets.size()));
+  rounding.runs.merge(weights.rows, std::span(losses));
   return std::accumulate(losses.begin(), losses.end(), 0.0);
 }
 
@@ -349,7 +358,7 @@ void encode_with_feedback(ConstMatrixView weights, const ColumnFeedback& feedbac
   std::vector<AdditiveCode> best(parts.size());
   const AdditiveOptions& options = parts.back().options;
   for (int pass = 0; pass <= options.rounds; ++pass) {
-    const double loss = code_columns(ordered, factor, parts, targets, context.pool);
+    const double loss = code_columns(ordered, factor, parts, targets, context);
     const bool enough = !(loss < least * (1 - options.tolerance));
     for (std::size_t p = 0; p < parts.size() && loss < least; ++p) best[p] = parts[p].code;
     least = std::min(least, loss);
@@ -361,7 +370,7 @@ void encode_with_feedback(ConstMatrixView weights, const ColumnFeedback& feedbac
     put_back(order, parts[p]);
   }
   if (feedback.descent.coupling.size() != 0) {
-    descend_columns(weights, feedback.descent, sweeps, parts, context.pool);
+    descend_columns(weights, feedback.descent, sweeps, parts, context);
   }
   for (Coded& part : parts) {
     for (std::size_t m = 0; m < part.code.books.size(); ++m) {
@@ -516,6 +525,7 @@ Method vptq_method() {
       .prepare_keys = {"damp", "order", "sweeps"},
       .encode = encode,
       .memory = {.weights = 3.3, .preparing = 2.1, .prepared = 1.05},
+      .shares_rows = true,
       .additive = additive,
       .decode = decode,
   };

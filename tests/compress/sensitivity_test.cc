@@ -51,10 +51,10 @@ TEST(ProbeLayers, FindTheDivergenceOfTheModelWithOneLayerReplaced) {
   const test::TinyModel directory;
   const io::ModelFiles files = io::open_model(directory.path());
   const Windows windows = two_windows();
-  const model::SharedWeights shared = model::load_shared(files, pool);
-  const model::Transformer own = model::load_for_windows(files, shared, pool);
+  const auto head = model::load_head(files, pool);
+  const model::Transformer own = model::load_for_windows(files, head, pool);
   const auto with = [&](const std::string& replaced) {
-    return model::build_transformer(files, shared, pool, [&](const std::string& name) {
+    return model::build_transformer(files, head, pool, [&](const std::string& name) {
       return model::dense_linear(std::make_shared<const Matrix>(
           name == replaced ? changed(files, name, pool) : model::load_weights(files, name, pool)));
     });

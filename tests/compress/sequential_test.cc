@@ -209,8 +209,10 @@ TEST(Sequential, IsTheSameForAnyNumberOfThreads) {
   std::vector<SequentialInput> found;
   for (const int threads : {1, 3}) {
     ThreadPool pool(threads);
-    SequentialInputs inputs(models.original, windows, all_from(models.other, pool),
-                            models.folder.path(), models.team, pool);
+    const auto folder = models.folder.path() / std::to_string(threads);
+    std::filesystem::create_directory(folder);
+    SequentialInputs inputs(models.original, windows, all_from(models.other, pool), folder,
+                            models.team, pool);
     found.push_back(inputs.at("model.layers.1.mlp.down_proj.weight"));
   }
   const std::size_t n = test::TinyModel::kIntermediate;
@@ -222,6 +224,50 @@ TEST(Sequential, IsTheSameForAnyNumberOfThreads) {
   EXPECT_TRUE(std::equal(found[0].residual.data(),
                          found[0].residual.data() + found[0].residual.size(),
                          found[1].residual.data()));
+}
+
+TEST(Sequential, GoesOnFromWhereItWasStopped) {
+  const Models models;
+  const Windows windows = random_windows(3, 50);
+  ThreadPool pool(2);
+  const std::vector<std::string> names = io::linear_names(models.original.config);
+  const auto folder_of = [&](const std::string& name) {
+    const auto folder = models.folder.path() / name;
+    std::filesystem::create_directory(folder);
+    return folder;
+  };
+  // Stopped behind each half of a block; asked again for the same input, for the next one, and for
+  // one before, as when its tensors were lost.
+  for (const std::size_t stopped : {4u, 7u, 11u}) {
+    for (const std::size_t next : {stopped, stopped + 2, stopped - 4}) {
+      const auto folder = folder_of(fmt::format("{}-{}", stopped, next));
+      SequentialInputs(models.original, windows, all_from(models.other, pool), folder, models.team,
+                       pool)
+          .at(names[stopped]);
+      std::vector<std::string> asked;
+      SequentialInputs again(
+          models.original, windows,
+          [&](const std::string& name) {
+            asked.push_back(name);
+            return all_from(models.other, pool)(name);
+          },
+          folder, models.team, pool);
+      SequentialInputs whole(models.original, windows, all_from(models.other, pool),
+                             folder_of(fmt::format("whole-{}-{}", stopped, next)), models.team,
+                             pool);
+      const SequentialInput found = again.at(names[next]), expected = whole.at(names[next]);
+      const std::size_t n = expected.moments.second.size();
+      for (std::size_t i = 0; i < n; ++i) {
+        ASSERT_EQ(found.moments.second(i, n - 1), expected.moments.second(i, n - 1));
+      }
+      ASSERT_EQ(found.correction.size(), expected.correction.size());
+      EXPECT_TRUE(std::equal(found.correction.data(),
+                             found.correction.data() + found.correction.size(),
+                             expected.correction.data()));
+      const bool is_behind = next < stopped;
+      EXPECT_EQ(asked.empty() || asked[0] != "model.embed_tokens.weight", !is_behind);
+    }
+  }
 }
 
 TEST(Sequential, RefusesATextAtWhichNothingIsFinite) {

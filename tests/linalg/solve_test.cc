@@ -30,8 +30,8 @@ TEST(Solve, TheResultTimesHIsWhatWasGiven) {
       for (std::size_t i = 0; i < b.size(); ++i) b[i] = random.normal(i);
       std::vector<double> x = b, again = b;
       SquareMatrix factor = h, same = h;
-      ASSERT_TRUE(solve_right(factor, x, pool));
-      ASSERT_TRUE(solve_right(same, again, one));
+      ASSERT_TRUE(solve_right(factor, x, {}, pool));
+      ASSERT_TRUE(solve_right(same, again, {}, one));
       EXPECT_EQ(x, again);
       for (std::size_t i = 0; i < rows; ++i) {
         for (std::size_t j = 0; j < n; ++j) {
@@ -49,11 +49,11 @@ TEST(Solve, RefusesWhatIsNotPositiveDefinite) {
   SquareMatrix h = positive(5);
   h(3, 3) = -1;
   std::vector<double> b(5, 1.0);
-  EXPECT_FALSE(solve_right(h, b, pool));
+  EXPECT_FALSE(solve_right(h, b, {}, pool));
   EXPECT_EQ(b, std::vector<double>(5, 1.0));
   SquareMatrix nan = positive(5);
   nan(0, 0) = 0.0 / 0.0;
-  EXPECT_FALSE(solve_right(nan, b, pool));
+  EXPECT_FALSE(solve_right(nan, b, {}, pool));
 }
 
 }  // namespace

@@ -34,7 +34,7 @@ class RecordingLinear : public model::Linear {
 inline model::Transformer recording_model(const io::ModelFiles& files,
                                           const io::ModelFiles& linears,
                                           std::map<std::string, Rows>& seen, ThreadPool& pool) {
-  return model::build_transformer(files, model::load_shared(files, pool), pool,
+  return model::build_transformer(files, model::load_head(files, pool), pool,
                                   [&](const std::string& name) {
                                     return std::make_unique<RecordingLinear>(
                                         model::load_weights(linears, name, pool), seen[name]);

@@ -174,7 +174,7 @@ TEST(Transformer, RunsOnPackedLayersAskedForInOrder) {
   ThreadPool pool(2);
   std::vector<std::string> asked;
   const Transformer packed = build_transformer(
-      golden.files, load_shared(golden.files, pool), pool, [&](const std::string& name) {
+      golden.files, load_head(golden.files, pool), pool, [&](const std::string& name) {
         asked.push_back(name);
         return packed_linear(std::make_shared<const quant::Packed>(
             quant::quantize(load_weights(golden.files, name, pool),
@@ -206,13 +206,13 @@ TEST(Transformer, EmbeddingRowsAreThoseOfTheMatrix) {
   for (const char* name : {"llama_tied", "qwen2"}) {
     const Golden golden(name);
     const Embedding stored = stored_embedding(golden.files, pool);
-    const auto whole = load_shared(golden.files, pool).embedding;
-    ASSERT_EQ(stored.rows, whole->rows());
-    ASSERT_EQ(stored.cols, whole->cols());
+    const Matrix whole = load_weights(golden.files, "model.embed_tokens.weight", pool);
+    ASSERT_EQ(stored.rows, whole.rows());
+    ASSERT_EQ(stored.cols, whole.cols());
     std::vector<float> row(stored.cols);
     for (std::size_t i = 0; i < stored.rows; ++i) {
       stored.read(i, row);
-      ASSERT_TRUE(std::ranges::equal(row, whole->row(i))) << name << " " << i;
+      ASSERT_TRUE(std::ranges::equal(row, whole.row(i))) << name << " " << i;
     }
     EXPECT_THROW(embed(stored, std::vector<TokenId>{static_cast<TokenId>(stored.rows)}), Error);
   }
@@ -220,10 +220,32 @@ TEST(Transformer, EmbeddingRowsAreThoseOfTheMatrix) {
 
 TEST(Transformer, TiedHeadIsTheEmbedding) {
   ThreadPool pool(1);
-  const SharedWeights tied = load_shared(Golden("llama_tied").files, pool);
-  EXPECT_EQ(tied.head, tied.embedding);
-  const SharedWeights untied = load_shared(Golden("qwen2").files, pool);
-  EXPECT_NE(untied.head, untied.embedding);
+  for (const char* name : {"llama_tied", "qwen2"}) {
+    const Golden golden(name);
+    const Matrix embedding = load_weights(golden.files, "model.embed_tokens.weight", pool);
+    const auto head = load_head(golden.files, pool);
+    ASSERT_EQ(head->size(), embedding.size());
+    const bool is_equal = std::equal(head->data(), head->data() + head->size(), embedding.data());
+    EXPECT_EQ(is_equal, golden.files.config.tied_embeddings) << name;
+  }
+}
+
+TEST(Transformer, ForWindowsIsThatOfTheSameWeightsAsFloats) {
+  for (const char* name : {"llama_tied", "qwen2", "qwen3"}) {
+    const Golden golden(name);
+    ThreadPool pool(2);
+    const auto head = load_head(golden.files, pool);
+    const Transformer decoded = load_for_windows(golden.files, head, pool),
+                      dense = build_transformer(
+                          golden.files, head, pool, [&](const std::string&linear) {
+                            return dense_linear(std::make_shared<const Matrix>(
+                                load_weights(golden.files, linear, pool)));
+                          });
+    const std::vector<std::size_t> pieces = {golden.tokens.size()};
+    const Matrix a = run(decoded, golden.tokens, pieces, pool),
+                 b = run(dense, golden.tokens, pieces, pool);
+    EXPECT_TRUE(std::equal(a.data(), a.data() + a.size(), b.data())) << name;
+  }
 }
 
 TEST(Transformer, RefusesWhatDoesNotFit) {

@@ -116,7 +116,7 @@ TEST(Ldlq, BeginsEachGroupBeforeItsBlocksAndAfterAllLaterOnes) {
   std::mutex mutex;
   std::vector<std::size_t> groups, blocks;
   BlockRounding rounding = nearest(0.5f);
-  rounding.row_multiple = 7;
+  rounding.runs.multiple = 7;
   rounding.group = group;
   const auto round = rounding.round;
   Matrix expected_targets(21, n), rounded(21, n);
@@ -199,7 +199,7 @@ TEST(RowForms, GiveTheScaleThatLosesLeast) {
     const InputMoments moments = correlated(30);
     const Matrix w = gaussian(70, 30, 1, 1), q = gaussian(70, 30, 2, 1);
     ThreadPool pool(2);
-    const auto forms = row_forms(w, q, factor_hessian(moments.second, block, 0, pool), pool);
+    const auto forms = row_forms(w, q, factor_hessian(moments.second, block, 0, pool), {}, pool);
     for (const std::size_t r : {0, 69}) {
       double cross = 0, square = 0;
       for (std::size_t i = 0; i < 30; ++i) {

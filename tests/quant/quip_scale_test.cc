@@ -72,7 +72,7 @@ double loss_at(double rms, std::int64_t bits, const InputMoments& moments, std::
   first = false;
   for (int sweep = 0; sweep < 5; ++sweep) descend(w, descent, rounding, rounded, pool);
   double cross = 0, square = 0;
-  for (const RowForms& forms : row_forms(w, rounded, factor, pool)) {
+  for (const RowForms& forms : row_forms(w, rounded, factor, {}, pool)) {
     cross += forms.cross;
     square += forms.square;
   }

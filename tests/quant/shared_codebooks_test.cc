@@ -24,7 +24,7 @@ Packed encode_with(const Matrix& w, const std::string& spec, std::shared_ptr<con
   ThreadPool pool(2);
   const Spec parsed = Spec::parse(spec);
   const auto prepared = moments == nullptr ? nullptr : prepare(*moments, parsed, pool);
-  return quantize(w, parsed, {pool, 1, "test", prepared.get(), std::move(shared)});
+  return quantize(w, parsed, {pool, 1, "test", prepared.get(), nullptr, std::move(shared)});
 }
 
 class SharedCodebooks : public testing::TestWithParam<const char*> {};

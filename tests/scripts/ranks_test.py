@@ -172,7 +172,7 @@ class Ranks(unittest.TestCase):
         said = re.findall("^squish: .*$", done.stderr, re.M)
         self.assertNotEqual(done.returncode, 0)
         self.assertEqual(len(said), 1, done.stderr)
-        self.assertRegex(said[0], "rank 1: .*another job")
+        self.assertRegex(said[0], "rank 1: .*model1: expected the model that the first rank has, found another")
         self.assertFalse((self.folder / "mixed/squish.json").exists())
 
 
