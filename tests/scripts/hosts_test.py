@@ -57,26 +57,35 @@ class Hosts(unittest.TestCase):
             self.skipTest(f"no network namespaces: {getattr(error, 'stderr', error)}")
         self.addCleanup(remove_hosts)
 
-    def test_quantize_over_tcp_ends_in_the_same_bytes(self):
+    def test_jobs_over_tcp_end_in_the_same_bytes(self):
         with tempfile.TemporaryDirectory() as place:
             folder = pathlib.Path(place).resolve()
             corpus.model(folder / "model")
             agent = folder / "agent"
             agent.write_text(AGENT)
             agent.chmod(0o755)
-            job = [SQUISH, "quantize", folder / "model", "--spec", "aqlm:m=2,b=4", "--threads", "1", "-o"]
-            subprocess.run([*job, folder / "alone"], check=True, capture_output=True)
+            (folder / "text").write_text("".join(f" line {i}\n" for i in range(400)))
+            text = ["--threads", "1", "--text", folder / "text"]
+            jobs = {"weights": ["quantize", folder / "model", "--spec", "aqlm:m=2,b=4", "--threads", "1", "-o"],
+                    "calib": ["calibrate", folder / "model", "--ctx", "64", *text, "-o"],
+                    "sequential": ["quantize", folder / "model", "--spec", "quip:bits=2", "--sequential", *text, "-o"]}
             mca = {"plm_rsh_agent": agent, "plm_rsh_no_tree_spawn": 1, "btl": "tcp,self",
                    "btl_tcp_if_include": f"{NET}.0/24", "oob_tcp_if_include": f"{NET}.0/24"}
-            done = subprocess.run(
-                ["mpirun", "--allow-run-as-root", "--bind-to", "none",
-                 *(str(word) for key, value in mca.items() for word in ("--mca", key, value)),
-                 "-H", ",".join(f"{NET}.{host}:1" for host in range(1, HOSTS + 1)), "-n", str(HOSTS),
-                 "sh", "-c", f"hostname >> {folder}/hosts; exec \"$0\" \"$@\"", *job, folder / "shared"],
-                capture_output=True, text=True, timeout=120, check=False)
-            self.assertEqual(done.returncode, 0, done.stderr)
-            self.assertEqual(sorted((folder / "hosts").read_text().split()), [f"host{i}" for i in range(1, HOSTS + 1)])
-            self.assertEqual(corpus.bytes_of(folder / "shared"), corpus.bytes_of(folder / "alone"))
+            for name, job in jobs.items():
+                alone, shared, hosts = (folder / f"{name}-{what}" for what in ("alone", "shared", "hosts"))
+                subprocess.run([SQUISH, *job, alone], check=True, capture_output=True)
+                done = subprocess.run(
+                    ["mpirun", "--allow-run-as-root", "--bind-to", "none",
+                     *(str(word) for key, value in mca.items() for word in ("--mca", key, value)),
+                     "-H", ",".join(f"{NET}.{host}:1" for host in range(1, HOSTS + 1)), "-n", str(HOSTS),
+                     "sh", "-c", f"hostname >> {hosts}; exec \"$0\" \"$@\"", SQUISH, *job, shared],
+                    capture_output=True, text=True, timeout=120, check=False)
+                self.assertEqual(done.returncode, 0, done.stderr)
+                self.assertEqual(sorted(hosts.read_text().split()), [f"host{i}" for i in range(1, HOSTS + 1)])
+                if alone.is_dir():
+                    self.assertEqual(corpus.bytes_of(shared), corpus.bytes_of(alone))
+                else:
+                    self.assertEqual(shared.read_bytes(), alone.read_bytes())
 
 
 if __name__ == "__main__":

@@ -138,14 +138,18 @@ class Ranks(unittest.TestCase):
         self.run_ranks(2, "eval", "out", "model", "--ppl-data", "text", "--ctx", "64", "--output", "r.json")
 
     def test_killed_ranks_lose_nothing(self):
-        job = ["quantize", "model", "-o", "out", "--spec", "aqlm:m=2,b=6,g=4", "--calib", "calib"]
-        out, rng = self.out(), random.Random(5)
-        self.run_ranks(1, *job)
-        alone = bytes_of(out)
-        for _ in range(KILLS):
-            self.out()
-            self.kill_and_resume(job, out / "squish.job.json", out / "squish.json", rng)
-            self.assertEqual(bytes_of(out), alone)
+        rng = random.Random(5)
+        for job in (["--spec", "aqlm:m=2,b=6,g=4", "--calib", "calib"],
+                    ["--spec", "trellis:bits=2", "--sequential", "--text", "text"]):
+            job = ["quantize", "model", "-o", "out", *job]
+            out = self.out()
+            self.run_ranks(1, *job)
+            alone = bytes_of(out)
+            for _ in range(KILLS):
+                self.out()
+                self.kill_and_resume(job, out / "squish.job.json", out / "squish.json", rng)
+                self.assertEqual(bytes_of(out), alone)
+                self.assertFalse((out / "sequential").exists())
 
     def test_what_fails_is_said_once(self):
         for ranks, words, code, sentence in (
