@@ -24,6 +24,7 @@ void add_quantize(CLI::App& app, Team& team);
 void add_verify(CLI::App& app);
 void add_dequantize(CLI::App& app);
 void add_report(CLI::App& app);
+void add_speed(CLI::App& app);
 /// After all others, which it names.
 void add_completion(CLI::App& app);
 

@@ -32,10 +32,13 @@ struct Options {
   std::string reference, output;
   ResumeFlags saving;
   FormatFlag output_format{"md"};
-  bool fused = false;
+  bool fused = false, fused_prompts = false;
 
-  /// Tokens at a time that go through the kernels.
-  std::size_t few() const { return fused ? std::numeric_limits<std::size_t>::max() : 0; }
+  /// Tokens at a time that go through the kernels for one; more go through those for several.
+  /// 0: all are multiplied by decoded weights in f32.
+  std::size_t few() const {
+    return fused ? std::numeric_limits<std::size_t>::max() : fused_prompts ? 1 : 0;
+  }
 };
 
 /// The models and, if one is given, the reference. All have one vocabulary.
@@ -176,7 +179,7 @@ void run(const Options& options, Team& team) {
   std::string digest;  // once, if at all: it reads the models
   const auto pass = [&] {
     if (digest.empty()) {
-      digest = evaluate::pass_digest(subjects.all(), subjects.reference.has_value(), options.fused,
+      digest = evaluate::pass_digest(subjects.all(), subjects.reference.has_value(), options.few(),
                                      passage, team, pool);
     }
     return digest;
@@ -187,7 +190,7 @@ void run(const Options& options, Team& team) {
   std::optional<evaluate::ScoresFile> scores;
   if (!options.output.empty()) {
     scores.emplace(options.output + ".unfinished", pass, options.saving.save_every);
-    notice_interrupts();
+    notice_interrupts(!team.leads());
   }
   measure_quality(subjects, options, passage, scores ? &*scores : nullptr, bench, team, pool);
   if (!team.leads()) return;
@@ -218,6 +221,7 @@ void run(const Options& options, Team& team) {
                          {"ctx", passage.ctx()},
                          {"ppl_tokens", options.text.tokens},
                          {"fused", options.fused},
+                         {"fused_prompts", options.fused_prompts},
                          {"output", options.output},
                          {"threads", pool.size()},
                          {"ranks", team.size()},
@@ -256,6 +260,11 @@ void add_eval(CLI::App& app, Team& team) {
                     "Predict through the kernels that generate, which round their inputs (keys and "
                     "values of past tokens stay f32), instead "
                     "of decoded weights: slower, and what generation costs besides");
+  command
+      ->add_flag("--fused-prompts", options->fused_prompts,
+                 "Predict as prompts are read, several tokens at a time from the stored bytes (by "
+                 "AMX or AVX512-BF16 where the CPU has them)")
+      ->excludes("--fused");
   command->add_option("--output", options->output, "Also write the results as JSON")
       ->check(not_empty);
   options->output_format.add_flags(*command);
@@ -265,7 +274,9 @@ void add_eval(CLI::App& app, Team& team) {
       "Example, the figure that llama.cpp quotes for 64 windows:\n"
       "  squish eval model.gguf --ppl-protocol llama.cpp --ppl-tokens 32768\n"
       "Two checkpoints against their source, in one pass over the text:\n"
-      "  squish eval model-q2 model-q3 --reference model.gguf --ppl-tokens 0");
+      "  squish eval model-q2 model-q3 --reference model.gguf --ppl-tokens 0\n"
+      "The windows shared out among 4 processes, or more on several machines:\n"
+      "  mpirun --bind-to none -n 4 squish eval model-q2 --reference model.gguf --ppl-tokens 0");
   command->callback([options, &team] { run(*options, team); });
 }
 

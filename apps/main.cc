@@ -90,6 +90,7 @@ int run(int argc, char** argv, Team& team) {
   add_verify(app);
   add_dequantize(app);
   add_report(app);
+  add_speed(app);
   add_completion(app);
 
   const auto failed = [&](int code, const std::string& sentence) {

@@ -11,6 +11,7 @@
 #include "squish/compress/candidate.h"
 #include "squish/io/digest.h"
 #include "squish/io/safetensors.h"
+#include "squish/kernels/panel.h"
 
 namespace squish::evaluate {
 namespace {
@@ -48,7 +49,7 @@ std::vector<Value> take(std::size_t model, const char* what, io::DType type, std
 }  // namespace
 
 std::string pass_digest(std::span<const io::ModelFiles* const> models, bool with_reference,
-                        bool fused, const Passage& passage, Team& team, ThreadPool& pool) {
+                        std::size_t few, const Passage& passage, Team& team, ThreadPool& pool) {
   json digests = json::array();
   for (const io::ModelFiles* files : models)
     digests.push_back(io::model_digest(*files, pool, &team));
@@ -57,7 +58,8 @@ std::string pass_digest(std::span<const io::ModelFiles* const> models, bool with
                      {"label", passage.label},
                      {"tokens", compress::tokens_sha256(passage.windows)},
                      {"first_scored", passage.first_scored},
-                     {"fused", fused},
+                     {"few", few},
+                     {"panels", few == 0 ? "" : kernels::to_string(kernels::panel_path())},
                      {"made_by", compress::made_by()},
                      {"program", compress::program_digest()}};
   return sha256(pass.dump());

@@ -13,10 +13,10 @@
 namespace squish::evaluate {
 
 /// Digest of all that the scores of these models depend on, the program itself included. Reads all
-/// of them, on all ranks at once. `with_reference`: the first is the others'; `fused`: as `squish
-/// eval` has it.
+/// of them, on all ranks at once. `with_reference`: the first is the others'; `few`: the `fused`
+/// that load_transformer() gets, 0: all is decoded.
 std::string pass_digest(std::span<const io::ModelFiles* const> models, bool with_reference,
-                        bool fused, const Passage& passage, Team& team, ThreadPool& pool);
+                        std::size_t few, const Passage& passage, Team& team, ThreadPool& pool);
 
 /// A file that keeps them: safetensors, `I.nll` and `I.kld` F64 and `I.agrees` U8 for model I,
 /// which only the program that wrote it takes.

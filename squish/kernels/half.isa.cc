@@ -133,20 +133,24 @@ void narrow(const float* x, std::size_t n, std::uint16_t* f16) {
   for (; i < n; ++i) f16[i] = to_f16(x[i]);
 }
 
-void widen(const std::uint16_t* f16, std::size_t n, float* x) {
-  const auto* const p = reinterpret_cast<const std::byte*>(f16);
+template <class Element>
+void widen(const std::byte* values, std::size_t n, float* x) {
   std::size_t i = 0;
   for (; i + kLanes <= n; i += kLanes) {
-    const Floats values = F16::values(p + 2 * i);
-    __builtin_memcpy(x + i, &values, sizeof(values));
+    const Floats floats = Element::values(values + i * Element::kBytes);
+    __builtin_memcpy(x + i, &floats, sizeof(floats));
   }
-  for (; i < n; ++i) x[i] = from_f16(f16[i]);
+  if (i == n) return;
+  std::byte rest[sizeof(Floats)] = {};
+  __builtin_memcpy(rest, values + i * Element::kBytes, (n - i) * Element::kBytes);
+  const Floats floats = Element::values(rest);
+  __builtin_memcpy(x + i, &floats, (n - i) * sizeof(float));
 }
 
 }  // namespace
 
 extern const HalfOps kHalfOps;
-const HalfOps kHalfOps = {multiply<F32>, multiply<F16>, multiply<Bf16>, combine<F32>,
-                          combine<F16>,  narrow,        widen};
+const HalfOps kHalfOps = {multiply<F32>, multiply<F16>, multiply<Bf16>, combine<F32>, combine<F16>,
+                          narrow,        widen<F32>,    widen<F16>,     widen<Bf16>};
 
 }  // namespace squish::kernels::SQUISH_ISA_NAMESPACE

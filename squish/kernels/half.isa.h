@@ -21,7 +21,9 @@ struct HalfOps {
   Combine combine_f32, combine_f16;
 
   void (*narrow)(const float* x, std::size_t n, std::uint16_t* f16);
-  void (*widen)(const std::uint16_t* f16, std::size_t n, float* x);
+  /// n values as floats.
+  typedef void (*Widen)(const std::byte* values, std::size_t n, float* x);
+  Widen copy, widen_f16, widen_bf16;
 };
 
 const HalfOps& half_ops();

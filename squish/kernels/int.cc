@@ -103,6 +103,11 @@ class IntKernel : public Kernel {
     multiply_(matrix_, input, begin, end, scratch.data(), stride, y);
   }
 
+  bool decodes() const override { return true; }
+  void decode(std::size_t begin, std::size_t end, float* rows) const override {
+    ops_.decode[layout_.bits - 2](matrix_, static_cast<float>(layout_.low()), begin, end, rows);
+  }
+
  private:
   std::size_t table_bytes() const {
     return (padded(matrix_.groups) + padded(matrix_.blocks)) * sizeof(float) +

@@ -10,6 +10,8 @@
 namespace squish::kernels::SQUISH_ISA_NAMESPACE {
 namespace {
 
+using squish::SQUISH_ISA_NAMESPACE::smaller;
+
 template <std::size_t Apart>
 void take_apart(const std::int8_t* x, std::size_t blocks, std::int8_t* ordered) {
   constexpr std::size_t run = kBlock / Apart;
@@ -61,6 +63,43 @@ void unpack_into(const std::uint8_t* p, std::uint8_t* codes) {
   }
 }
 
+/// The codes of block b of a row; those behind its last are 0.
+template <int Bits>
+void unpack_block(const IntMatrix& m, const std::uint8_t* row, std::size_t b, std::uint8_t* codes) {
+  const std::size_t at = b * 8 * Bits;
+  if (at + 8 * Bits <= m.row_bytes) return unpack_into<Bits>(row + at, codes);
+  std::uint8_t rest[8 * Bits] = {};
+  for (std::size_t i = at; i < m.row_bytes; ++i) rest[i - at] = row[i];
+  unpack_into<Bits>(rest, codes);
+}
+
+template <int Bits>
+void decode(const IntMatrix& m, float low, std::size_t begin, std::size_t end, float* rows) {
+  for (std::size_t row = begin; row < end; ++row, rows += m.cols) {
+    const std::uint8_t* const bytes = m.codes + row * m.row_bytes;
+    std::size_t g = row * m.groups, left = 0;  // of the group's columns
+    float scale = 0, offset = 0;
+    for (std::size_t b = 0; b < m.blocks; ++b) {
+      std::uint8_t codes[kBlock];
+      unpack_block<Bits>(m, bytes, b, codes);
+      const std::size_t first = b * kBlock, n = smaller(kBlock, m.cols - first);
+      for (std::size_t j = 0; j < n;) {
+        if (left == 0) {
+          scale = load_value(m.scale, g, m.half);
+          offset = m.zero == nullptr ? low * scale : load_value(m.zero, g, m.half);
+          left = m.group;
+          ++g;
+        }
+        const std::size_t stop = smaller(n, j + left);
+        left -= stop - j;
+        for (; j < stop; ++j) {
+          rows[first + j] = scale * static_cast<float>(static_cast<int>(codes[j])) + offset;
+        }
+      }
+    }
+  }
+}
+
 template <int Bits>
 void multiply_any(const IntMatrix& m, const IntInput& in, std::size_t begin, std::size_t end,
                   float* scratch, std::size_t /*stride*/, float* y) {
@@ -75,11 +114,9 @@ void multiply_any(const IntMatrix& m, const IntInput& in, std::size_t begin, std
     }
     std::size_t g = 0, group_end = m.group;
     for (std::size_t b = 0; b < m.blocks; ++b) {
-      std::uint8_t codes[kBlock], rest[8 * Bits] = {};
-      const std::size_t at = b * 8 * Bits, first = b * kBlock;
-      const bool whole = at + 8 * Bits <= m.row_bytes;
-      for (std::size_t i = at; !whole && i < m.row_bytes; ++i) rest[i - at] = bytes[i];
-      unpack_into<Bits>(whole ? bytes + at : rest, codes);
+      std::uint8_t codes[kBlock];
+      const std::size_t first = b * kBlock;
+      unpack_block<Bits>(m, bytes, b, codes);
       const std::size_t block_end = first + kBlock < m.cols ? first + kBlock : m.cols;
       for (std::size_t j = first; j < block_end;) {
         if (j == group_end) {
@@ -553,7 +590,11 @@ constexpr IntOps::Multiply multiply_split = multiply_any<Bits>;
 }  // namespace
 
 extern const IntOps kIntOps;
-const IntOps kIntOps = {kOpsLanes, order, SQUISH_ALL_BITS(multiply_whole),
-                        SQUISH_ALL_BITS(multiply_split), SQUISH_ALL_BITS(multiply_any)};
+const IntOps kIntOps = {kOpsLanes,
+                        order,
+                        SQUISH_ALL_BITS(multiply_whole),
+                        SQUISH_ALL_BITS(multiply_split),
+                        SQUISH_ALL_BITS(multiply_any),
+                        SQUISH_ALL_BITS(decode)};
 
 }  // namespace squish::kernels::SQUISH_ISA_NAMESPACE

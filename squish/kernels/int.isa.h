@@ -44,6 +44,10 @@ struct IntOps {
   /// By bits - 2. For matrices whose blocks each lie in one group; the four columns of each lane of
   /// whose blocks do; any.
   Multiply whole[7], split[7], any[7];
+
+  /// By bits - 2: rows [begin, end) one after the other; `low` is what a symmetric code begins at.
+  void (*decode[7])(const IntMatrix& matrix, float low, std::size_t begin, std::size_t end,
+                    float* rows);
 };
 
 }  // namespace squish::kernels

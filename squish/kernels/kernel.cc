@@ -9,9 +9,9 @@
 #include <vector>
 
 #include "squish/base/isa.h"
+#include "squish/kernels/forms.h"
 #include "squish/kernels/input.isa.h"
 #include "squish/kernels/methods.h"
-#include "squish/linalg/gemm.h"
 #include "squish/quant/incoherence.h"
 
 namespace squish::kernels {
@@ -20,10 +20,6 @@ SQUISH_DECLARE_TABLES(InputOps, kInputOps);
 
 namespace {
 
-/// Rows that are decoded together for several tokens: few, so that they stay in some cache, but
-/// enough that it costs little to pack the tokens again for each panel.
-constexpr std::size_t kPanelRows = 144;
-constexpr std::size_t kMostKept = std::size_t{16} << 20;  // floats of a prompt
 constexpr std::size_t kRunsPerThread = 2, kLeastRunWeights = 16 * 1024;
 constexpr float kLeast = 1e-30f;  // magnitude that is told from 0
 
@@ -32,48 +28,12 @@ struct Run {
   std::size_t input, tables, begin, end;
 };
 
-/// A layer's input in each form that its kernels want it in; buffers are kept.
-template <class Value>
-struct Forms {
-  std::vector<const InputForm*> forms;
-  std::vector<Value> values;
-
-  /// Which value is in that form; `make(value)` where none is yet.
-  template <class Make>
-  std::size_t find(const InputForm& form, const Make& make) {
-    const auto found = std::ranges::find_if(forms, [&](auto* f) { return *f == form; });
-    const auto at = static_cast<std::size_t>(found - forms.begin());
-    if (found != forms.end()) return at;
-    forms.push_back(&form);
-    if (values.size() <= at) values.emplace_back();
-    make(values[at]);
-    return at;
-  }
-};
-
 /// Buffers that are kept from token to token.
 struct Scratch {
   Forms<Input> inputs;
   std::vector<Bytes> tables;
   std::vector<Run> runs;
 };
-
-template <class Body>
-void for_tokens(std::size_t tokens, ThreadPool& pool, const Body& body) {
-  parallel_for(pool, tokens, 16, [&](std::size_t begin, std::size_t end) {
-    for (std::size_t t = begin; t < end; ++t) body(t);
-  });
-}
-
-/// Rows of x as a form without rounding has them.
-void rotate(const InputForm& form, ConstMatrixView x, AlignedVector<float>& out, ThreadPool& pool) {
-  out.resize(std::max(out.size(), x.rows * x.cols));
-  for_tokens(x.rows, pool, [&](std::size_t t) {
-    const std::span<float> row(out.data() + t * x.cols, x.cols);
-    std::ranges::copy(x.row(t), row.data());
-    if (form.rotation != nullptr) form.rotation->hadamard.rotate(row, form.rotation->factors);
-  });
-}
 
 }  // namespace
 
@@ -162,49 +122,6 @@ void multiply(std::span<const Product> products, std::span<const float> x, Threa
     const Rotation* const output = products[p].kernel->output();
     if (output != nullptr) output->hadamard.unrotate(products[p].y, output->factors);
   });
-}
-
-void multiply(std::span<const Products> products, ConstMatrixView x, ThreadPool& pool) {
-  struct Panel {
-    const Products* product;
-    std::size_t input, begin, end, step;
-  };
-  thread_local Forms<AlignedVector<float>> kept;
-  auto& inputs = kept;  // the caller's, in all threads
-  inputs.forms.clear();
-  std::vector<Panel> panels;
-  for (const Products& product : products) {
-    const Kernel& kernel = *product.kernel;
-    assert(kernel.decodes() && product.y.cols == kernel.rows() && product.y.rows == x.rows);
-    const std::size_t at =
-        inputs.find(kernel.form(), [&](auto& made) { rotate(kernel.form(), x, made, pool); });
-    const std::size_t step =
-        (kPanelRows + kernel.row_step() - 1) / kernel.row_step() * kernel.row_step();
-    for (std::size_t begin = 0; begin < kernel.rows(); begin += step) {
-      panels.push_back({&product, at, begin, std::min(kernel.rows(), begin + step), step});
-    }
-  }
-  pool.run(panels.size(), [&](std::size_t i) {
-    const Panel& panel = panels[i];
-    thread_local AlignedVector<float> rows;
-    const std::size_t n = panel.end - panel.begin;
-    rows.resize(std::max(rows.size(), panel.step * x.cols));
-    panel.product->kernel->decode(panel.begin, panel.end, rows.data());
-    const MatrixView& y = panel.product->y;
-    linalg::gemm_nt(ConstMatrixView(inputs.values[panel.input].data(), x.rows, x.cols),
-                    ConstMatrixView(rows.data(), n, x.cols),
-                    MatrixView(y.data + panel.begin, y.rows, n, y.stride));
-  });
-  for (const Products& product : products) {
-    const Rotation* const output = product.kernel->output();
-    if (output == nullptr) continue;
-    for_tokens(x.rows, pool, [&](std::size_t t) {
-      output->hadamard.unrotate(product.y.row(t), output->factors);
-    });
-  }
-  for (AlignedVector<float>& input : inputs.values) {
-    if (input.size() > kMostKept) input = {};
-  }
 }
 
 }  // namespace squish::kernels

@@ -15,8 +15,9 @@
 
 /// y = What x, straight from a method's stored bytes: What is never formed. Of one token: where a
 /// codebook is of small integers, products are too: the input is rounded first, once for all
-/// matrices that share it, to 8 bits and what they leave to 8 more; formats so
-/// coarse that it hardly shows have the first 8 alone. Of several: decoded rows by floats.
+/// matrices that share it, to 8 bits and what they leave to 8 more; formats so coarse that it
+/// hardly shows have the first 8 alone. Several tokens are multiplied by decoded rows
+/// (squish/kernels/panel.h).
 namespace squish::kernels {
 
 /// A random Hadamard transform of vectors (squish/quant/incoherence.h), ready for use.
@@ -114,13 +115,5 @@ struct Product {
 
 /// All products, sharing what they can. The results do not depend on the number of threads.
 void multiply(std::span<const Product> products, std::span<const float> x, ThreadPool& pool);
-
-/// The same for several tokens, a row of x and y each, by kernels that have decode(): a few rows
-/// at a time are decoded into cache and multiplied by all tokens, whose inputs are not rounded.
-struct Products {
-  const Kernel* kernel;
-  MatrixView y;
-};
-void multiply(std::span<const Products> products, ConstMatrixView x, ThreadPool& pool);
 
 }  // namespace squish::kernels

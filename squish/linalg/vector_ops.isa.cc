@@ -97,7 +97,9 @@ void rms_norm(const float* x, const float* weight, std::size_t n, float eps, flo
 void silu_mul(float* gate, const float* up, std::size_t n) {
 #pragma omp simd
   for (std::size_t i = 0; i < n; ++i) {
-    gate[i] = gate[i] / (1.0f + exp_of(-gate[i])) * up[i];
+    // Compilers divide twice more, by what exp_of() is clamped to, if the gate is divided itself.
+    const float sigmoid = 1.0f / (1.0f + exp_of(-gate[i]));
+    gate[i] = gate[i] * sigmoid * up[i];
   }
 }
 

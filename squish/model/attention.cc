@@ -107,8 +107,7 @@ ConstMatrixView positions(const KvView& kv, const std::byte* values, std::size_t
     return {reinterpret_cast<const float*>(values) + at, n, d};
   }
   storage.resize(std::max(storage.size(), n * d));
-  kernels::half_ops().widen(reinterpret_cast<const std::uint16_t*>(values) + at, n * d,
-                            storage.data());
+  kernels::half_ops().widen_f16(values + 2 * at, n * d, storage.data());
   return {storage.data(), n, d};
 }
 

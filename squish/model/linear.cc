@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "squish/kernels/panel.h"
 #include "squish/linalg/gemm.h"
 #include "squish/linalg/vector_ops.isa.h"
 
@@ -75,8 +76,9 @@ class StoredLinear : public Linear {
   std::size_t weight_bytes() const override { return weights_.bytes; }
   const kernels::Kernel* kernel() const override { return weights_.kernel.get(); }
   bool decodes(std::size_t tokens) const override {
+    if (kernel() == nullptr || !kernel()->decodes() || tokens <= fused_) return false;
     // Beyond that, rotating the matrix back costs less than rotating all inputs and outputs.
-    return kernel() != nullptr && kernel()->decodes() && tokens > fused_ && tokens <= cols();
+    return kernel()->form().rotation == nullptr || tokens <= cols();
   }
   void apply(ConstMatrixView x, MatrixView y, ThreadPool& pool) const override {
     if (kernel() != nullptr && x.rows <= fused_) return multiply_each(x, *kernel(), y, pool);
@@ -88,6 +90,7 @@ class StoredLinear : public Linear {
     if (decoded.size() < rows() * cols()) decoded.resize(rows() * cols());
     const MatrixView weights(decoded.data(), rows(), cols());
     weights_.decode(weights, pool);
+    if (kernel() != nullptr) return kernels::multiply(weights, x, y, pool);
     multiply(x, weights, y, pool);
   }
 

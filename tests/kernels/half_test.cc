@@ -143,7 +143,7 @@ TEST(HalfOps, NarrowToNearestAndWiden) {
       std::vector<std::uint16_t> halves(n + 1, 7);
       std::vector<float> back(n + 1, 7);
       half_ops().narrow(x.data(), n, halves.data());
-      half_ops().widen(halves.data(), n, back.data());
+      half_ops().widen_f16(reinterpret_cast<const std::byte*>(halves.data()), n, back.data());
       for (std::size_t i = 0; i < n; ++i) {
         ASSERT_EQ(halves[i], to_f16(x[i])) << x[i] << to_string(isa);
         ASSERT_EQ(back[i], from_f16(halves[i])) << x[i] << to_string(isa);

@@ -11,6 +11,7 @@
 #include "squish/base/isa.h"
 #include "squish/base/random.h"
 #include "squish/quant/quantizer.h"
+#include "tests/kernels/forced_panels.h"
 
 namespace squish::kernels {
 namespace {
@@ -133,23 +134,29 @@ TEST_P(Kernels, MultiplyManyTokensWhereTheyDecode) {
     set_isa(isa);
     const auto kernel = make_kernel(matrix);
     if (!kernel->decodes()) continue;
-    Matrix y(kTokens, matrix->rows), again(kTokens, matrix->rows);
-    ThreadPool one(1), four(4);
-    const Products product{kernel.get(), y}, repeated{kernel.get(), again};
-    multiply({&product, 1}, x, one);
-    multiply({&repeated, 1}, x, four);
-    for (std::size_t t = 0; t < kTokens; ++t) {
-      const std::vector<double> expected = dense(*matrix, x.row(t));
-      const double unit = rms(y.row(t));
-      for (std::size_t i = 0; i < matrix->rows; ++i) {
-        ASSERT_NEAR(y(t, i), expected[i], 1e-4 * unit) << to_string(isa) << ' ' << t << ' ' << i;
-        ASSERT_EQ(again(t, i), y(t, i));
+    for (const PanelPath path : available_panel_paths()) {
+      const ForcedPanels forced(path);
+      Matrix y(kTokens, matrix->rows), again(kTokens, matrix->rows);
+      ThreadPool one(1), four(4);
+      const Products product{kernel.get(), y}, repeated{kernel.get(), again};
+      multiply({&product, 1}, x, one);
+      multiply({&repeated, 1}, x, four);
+      // A product of two numbers of 8 bits is off by 0.002 of itself at the usual, 0.008 at most.
+      const double tolerance = path == PanelPath::f32 ? 1e-4 : 2e-2;
+      const double unit = rms({y.data(), y.size()});
+      for (std::size_t t = 0; t < kTokens; ++t) {
+        const std::vector<double> expected = dense(*matrix, x.row(t));
+        for (std::size_t i = 0; i < matrix->rows; ++i) {
+          ASSERT_NEAR(y(t, i), expected[i], tolerance * unit)
+              << to_string(isa) << ' ' << to_string(path) << ' ' << t << ' ' << i;
+          ASSERT_EQ(again(t, i), y(t, i));
+        }
       }
     }
   }
   set_isa(before);
   const std::string& method = matrix->spec.method();
-  EXPECT_EQ(make_kernel(matrix)->decodes(), method == "trellis" || method == "quip");
+  EXPECT_EQ(make_kernel(matrix)->decodes(), method != "aqlm" && method != "vptq");
 }
 
 TEST_P(Kernels, TakeInputsOfZeros) {

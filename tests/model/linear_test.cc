@@ -6,6 +6,7 @@
 #include <string>
 
 #include "squish/base/random.h"
+#include "tests/kernels/forced_panels.h"
 
 namespace squish::model {
 namespace {
@@ -102,23 +103,29 @@ TEST(PackedLinear, TakesAnyNumberOfTokensByWhateverPath) {
     return std::make_shared<const quant::Packed>(
         quant::quantize(random_matrix(rows, 70, rows), quant::Spec::parse(spec), {.pool = pool}));
   };
-  for (const char* spec : {"trellis:bits=3,code=fast", "quip:bits=4", "int4"}) {
+  for (const char* spec :
+       {"trellis:bits=3,code=fast", "quip:bits=4", "int4", "vptq:v=6,k=16,r=16"}) {
     const auto first = pack(300, spec), second = pack(77, spec);
     const auto a = packed_linear(first), b = packed_linear(second);
     const Matrix wa = quant::dequantize(*first, pool), wb = quant::dequantize(*second, pool);
     EXPECT_FALSE(a->decodes(kFewTokens));
-    EXPECT_EQ(a->decodes(kFewTokens + 1), std::string(spec) != "int4");
-    EXPECT_EQ(a->decodes(70), std::string(spec) != "int4");
-    EXPECT_FALSE(a->decodes(71));
+    const std::string& method = first->spec.method();
+    EXPECT_EQ(a->decodes(kFewTokens + 1), method != "vptq");
+    EXPECT_EQ(a->decodes(70), method != "vptq");
+    EXPECT_EQ(a->decodes(71), method == "int4");  // not rotated
     for (const std::size_t tokens :
          {std::size_t{1}, kFewTokens, kFewTokens + 1, std::size_t{70}, std::size_t{71}}) {
       const Matrix x = random_matrix(tokens, 70, 2);
       Matrix ya(tokens, 300), yb(tokens, 77);
       const Linear* const layers[] = {a.get(), b.get()};
       const MatrixView outputs[] = {ya, yb};
-      apply_all(layers, x, outputs, pool);
-      expect_close(x, wa, ya, 1e-4);
-      expect_close(x, wb, yb, 1e-4);
+      for (const auto path : kernels::available_panel_paths()) {
+        const kernels::ForcedPanels forced(path);
+        apply_all(layers, x, outputs, pool);
+        const double tolerance = path == kernels::PanelPath::f32 ? 1e-4 : 1e-2;
+        expect_close(x, wa, ya, tolerance);
+        expect_close(x, wb, yb, tolerance);
+      }
     }
   }
 }

@@ -14,6 +14,7 @@
 
 #include "squish/base/error.h"
 #include "squish/base/isa.h"
+#include "tests/kernels/forced_panels.h"
 #include "tests/model/recording_linear.h"
 
 namespace squish::model {
@@ -96,9 +97,14 @@ TEST_P(TinyModel, SameLogitsAsHuggingFaceOnEveryInstructionSet) {
   const Isa before = active_isa();
   for (const Isa isa : available_isas()) {
     set_isa(isa);
-    const Matrix whole = run(model, golden.tokens, {golden.tokens.size()}, pool);
+    for (const auto path : kernels::available_panel_paths()) {
+      const kernels::ForcedPanels forced(path);
+      const Matrix whole = run(model, golden.tokens, {golden.tokens.size()}, pool);
+      EXPECT_LT(worst_error(whole, golden.positions, golden.logits),
+                path == kernels::PanelPath::f32 ? 1e-5 : 5e-2)
+          << to_string(isa) << ' ' << to_string(path);
+    }
     const Matrix stepwise = run(model, golden.tokens, steps, pool);
-    EXPECT_LT(worst_error(whole, golden.positions, golden.logits), 1e-5) << to_string(isa);
     EXPECT_LT(worst_error(stepwise, golden.positions, golden.stepwise_logits), 1e-5)
         << to_string(isa);
   }
@@ -109,6 +115,7 @@ TEST_P(TinyModel, PromptInPiecesGivesTheSame) {
   const Golden golden(GetParam());
   ThreadPool pool(2);
   const Transformer model = golden.load(pool);
+  const kernels::ForcedPanels exact("f32");
   const Matrix pieces = run(model, golden.tokens, {17, 1, 0, 2, 28}, pool);
   const double error = worst_error(pieces, golden.positions, golden.logits);
   if (model.config.rope.scaling == io::Rope::Scaling::dynamic_ntk) {
