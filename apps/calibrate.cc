@@ -48,7 +48,7 @@ void merge(const Options& options, ThreadPool& pool) {
 
 void calibrate(const Options& options, Team& team, ThreadPool& pool) {
   const io::ModelFiles files = io::open_model(options.model);
-  notice_interrupts();
+  notice_interrupts(!team.leads());
   compress::CalibrationJob job;
   job.out = options.output;
   job.resume = options.saving.resume;
@@ -150,7 +150,8 @@ void add_calibrate(CLI::App& app, Team& team) {
       "Examples:\n"
       "  squish calibrate model.gguf -o model.calib\n"
       "  squish calibrate model.gguf --text code.txt -o code.calib --tokens 65536\n"
-      "  squish calibrate --merge model.calib code.calib -o both.calib");
+      "  squish calibrate --merge model.calib code.calib -o both.calib\n"
+      "  mpirun --bind-to none -n 4 squish calibrate model.gguf -o model.calib");
   command->callback([options, &team] { run(*options, team); });
 }
 

@@ -1,17 +1,19 @@
 #include "apps/mpi_team.h"
 
+#include <algorithm>
 #include <cstdlib>
+#include <string>
 #include <string_view>
 
 #include "squish/base/error.h"
 #include "squish/base/interrupt.h"
+#include "squish/base/text.h"
 
 #ifdef SQUISH_MPI
 #include <mpi.h>
 #include <sched.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdio>
@@ -25,14 +27,21 @@
 namespace squish::apps {
 namespace {
 
-/// Processes that were started together, as the launcher tells them; 1: no launcher.
-int started_together() {
-  for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_NTASKS"}) {
-    // srun tells every program so, also one that was started without MPI.
-    if (std::string_view(name) == "SLURM_NTASKS" && std::getenv("PMIX_RANK") == nullptr) continue;
-    if (const char* const text = std::getenv(name)) return std::atoi(text);
+constexpr const char *kStepTasks = "SLURM_STEP_NUM_TASKS", *kPmixRank = "PMIX_RANK";
+
+/// What the launcher says of how many processes it started together.
+struct Launch {
+  std::string variable;  // which says it; empty: no launcher
+  int size = 1;          // 0: only MPI knows
+};
+
+Launch find_launch() {
+  // The last is of the step that srun starts: not there in a batch script, whatever its job has.
+  for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", kStepTasks}) {
+    if (const char* const text = std::getenv(name)) return {name, std::max(1, std::atoi(text))};
   }
-  return 1;
+  if (std::getenv(kPmixRank) != nullptr) return {kPmixRank, 0};
+  return {};
 }
 
 #ifdef SQUISH_MPI
@@ -43,13 +52,24 @@ constexpr std::chrono::seconds kPatience{60};  // with a leader that does not en
 enum Tag : int { kRequest = 1, kReply, kFailure };
 constexpr std::uint64_t kNone = ~std::uint64_t{0};
 
+/// As main() says what fails.
+void say(std::string sentence) {
+  std::ranges::replace(sentence, '\n', ' ');
+  fmt::print(stderr, "squish: {}\n", printable(sentence));
+}
+
 class MpiTeam : public Team {
  public:
-  MpiTeam() {
+  explicit MpiTeam(const Launch& launch) {
     int provided = 0;
     MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided);
     MPI_Comm_rank(MPI_COMM_WORLD, &rank_);
     MPI_Comm_size(MPI_COMM_WORLD, &size_);
+    if (launch.size > 0 && launch.size != size_) {  // else each would do the whole job
+      MPI_Finalize();
+      fail("{} says {} ranks, MPI says {}: expected the mpirun of {}, which squish was built with",
+           launch.variable, launch.size, size_, library());
+    }
     if (provided < MPI_THREAD_SERIALIZED) fail("this MPI does not support threads");
     int local = 1;
     threads_ = share_of_cores(local);
@@ -103,11 +123,19 @@ class MpiTeam : public Team {
         std::this_thread::sleep_for(kPause);
       }
     }
-    if (!leads()) fmt::print(stderr, "squish: rank {}: {}\n", rank_, sentence);
+    if (!leads()) say(fmt::format("rank {}: {}", rank_, sentence));
     MPI_Abort(MPI_COMM_WORLD, code);
   }
 
  private:
+  /// "Open MPI v4.1.4", without what it says besides.
+  static std::string library() {
+    char text[MPI_MAX_LIBRARY_VERSION_STRING] = "";
+    int size = 0;
+    MPI_Get_library_version(text, &size);
+    return std::string(text).substr(0, std::string_view(text).find_first_of(",\n"));
+  }
+
   /// `local` is how many ranks this machine has. Those that may use the same cores share them out.
   int share_of_cores(int& local) const {
     MPI_Comm node;
@@ -192,7 +220,7 @@ class MpiTeam : public Team {
             if (const std::string said = failure(); !said.empty()) {
               if (interrupted()) fail("{}", said);
               // The leader itself may be at work for hours.
-              fmt::print(stderr, "squish: {}\n", said);
+              say(said);
               MPI_Abort(MPI_COMM_WORLD, 1);
             }
             std::this_thread::sleep_for(kPause);
@@ -248,11 +276,19 @@ class MpiTeam : public Team {
 }  // namespace
 
 std::unique_ptr<Team> join_team() {
-  if (started_together() <= 1) return std::make_unique<Team>();
+  const Launch launch = find_launch();
+  if (launch.size == 1) return std::make_unique<Team>();
 #ifdef SQUISH_MPI
-  return std::make_unique<MpiTeam>();
+  if (launch.variable == kStepTasks && std::getenv(kPmixRank) == nullptr) {
+    fail(
+        "one of srun's {} tasks, which it did not tell of one another: expected srun --mpi=pmix "
+        "(or, for tasks that have nothing in common, {} unset)",
+        launch.size, kStepTasks);
+  }
+  return std::make_unique<MpiTeam>(launch);
 #else
-  fail("started as one of {} ranks, but this squish was built without MPI", started_together());
+  fail("started as one of several ranks ({} is {}), but this squish was built without MPI",
+       launch.variable, std::getenv(launch.variable.c_str()));
 #endif
 }
 

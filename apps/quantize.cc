@@ -74,6 +74,8 @@ void print_target(const io::ModelFiles& files, const compress::Plan& plan,
       "target: {}; specs are chosen by measured loss, which compresses every tensor by every "
       "candidate; each for all tensors:\n\n{:>6}  {:>8}  {}\n",
       describe(target), "bits", "MB", "candidate");
+  const std::size_t measuring =
+      sizeof(float) * files.config.vocab * (files.config.hidden + kHeldOutTokens);
   double all = 0;  // bits of all candidates
   for (const quant::Spec& spec : target.candidates) {
     const quant::Method& method = quant::find_method(spec.method());
@@ -94,10 +96,9 @@ void print_target(const io::ModelFiles& files, const compress::Plan& plan,
   fmt::print(
       "\nbits: a weight, of the tensors whose spec is chosen, by the methods' formulas; MB: "
       "the whole model. While the job runs (or in --candidates) all candidates lie on disk, {:.1f} "
-      "MB; the whole model "
-      "is "
-      "held in floats.\n",
-      1e-6 * all / 8);
+      "MB. Losses are measured a layer at a time; the head and the logits of the held-out windows "
+      "are held in floats, up to {:.1f} MB.\n",
+      1e-6 * all / 8, 1e-6 * static_cast<double>(measuring));
 }
 
 void print_plan(const io::ModelFiles& files, const compress::Plan& plan,
@@ -214,7 +215,7 @@ void run(Options options, Team& team) {
   if (options.job.out.empty()) fail_usage("--output: a directory to write is expected");
   if (team.leads()) check_destination(options.job);
   options.job.team = &team;
-  notice_interrupts();
+  notice_interrupts(!team.leads());
   std::optional<io::Calibration> calibration;
   if (!options.calibration.empty()) {
     calibration = io::read_calibration(options.calibration);
@@ -313,7 +314,8 @@ void add_quantize(CLI::App& app, Team& team) {
       "  squish quantize model.gguf -o model-q2 --spec quip:bits=2 --calib model.calib\n"
       "  squish quantize model.gguf -o model-q3 --spec quip:bits=3 --text some.txt\n"
       "  squish quantize model.gguf -o model-q25 --target-bpw 2.5 --calib model.calib\n"
-      "  squish quantize model.gguf -o model-q4 --spec int4 --tensor '*.down_proj.weight=int8'");
+      "  squish quantize model.gguf -o model-q4 --spec int4 --tensor '*.down_proj.weight=int8'\n"
+      "  mpirun --bind-to none -n 4 squish quantize model.gguf -o model-q2 --spec quip:bits=2");
   command->callback([options, &team] { run(*options, team); });
 }
 

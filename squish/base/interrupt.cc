@@ -10,10 +10,12 @@ namespace squish {
 namespace {
 
 std::atomic<int> noted{0};
-static_assert(std::atomic<int>::is_always_lock_free);
+std::atomic<bool> is_quiet{false};
+static_assert(std::atomic<int>::is_always_lock_free && std::atomic<bool>::is_always_lock_free);
 
 extern "C" void note(int signal) {
   noted = signal;
+  if (is_quiet) return;
   constexpr std::string_view kText =
       "\nstopping at the next place to save at; once more to stop at once\n";
   // Nothing can be done about a standard error that is closed.
@@ -27,7 +29,8 @@ Interrupted::Interrupted(int signal)
                         signal == SIGINT ? "SIGINT" : "SIGTERM")),
       signal_(signal) {}
 
-void notice_interrupts() {
+void notice_interrupts(bool quiet) {
+  is_quiet = quiet;
   struct sigaction action {};
   action.sa_handler = note;
   action.sa_flags = static_cast<int>(SA_RESETHAND) | SA_RESTART;

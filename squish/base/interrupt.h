@@ -14,8 +14,9 @@ class Interrupted : public Error {
   int signal_;
 };
 
-/// From here on the two signals are only noted, once; the second ends the program where it is.
-void notice_interrupts();
+/// From here on the two signals are only noted, once; the second ends the program where it is. The
+/// first is answered by a line on standard error, unless `quiet` (of several ranks one says it).
+void notice_interrupts(bool quiet = false);
 
 /// Whether one of them has come.
 bool interrupted();

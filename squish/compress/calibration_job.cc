@@ -168,18 +168,20 @@ class Job {
     done_(windows);
   }
 
-  /// Its windows, through the block; the sums go to a file where there are other ranks.
+  /// Its windows, through the block; the sums go to a file where there are other ranks. What ranks
+  /// left in one is good for a process alone as well.
   void run_part(std::size_t block, std::size_t part, std::optional<BlockCalibrator>& calibrator) {
     const bool is_last = block + 1 == files_.config.layers;
-    const bool alone = team_.size() == 1;
-    if (!alone && (is_last || hidden_.holds(block + 1, part)) &&
+    const WindowRange& range = parts()[part];
+    if ((is_last || hidden_.holds(block + 1, part)) &&
         find_saved(part_file(block, part), source_)) {
+      if (team_.leads()) done_(range.end - range.begin);
       return;
     }
     std::vector<Matrix> hidden;
     if (block == 0) {
       if (!embedding_) embedding_ = model::stored_embedding(files_, pool_);
-      for (std::size_t w = parts()[part].begin; w < parts()[part].end; ++w) {
+      for (std::size_t w = range.begin; w < range.end; ++w) {
         hidden.push_back(model::embed(*embedding_, job_.windows[w]));
       }
     } else {
@@ -197,16 +199,16 @@ class Job {
       stop_if_interrupted();
     });
     if (!is_last) hidden_.write(block + 1, part, hidden);
-    if (alone) return;
+    if (team_.size() == 1) return;
     Calibration calibration;
-    calibration.source = source_of(parts()[part].end);
+    calibration.source = source_of(range.end);
     calibration.inputs = std::move(part_);
     io::write_calibration(part_file(block, part), calibration, pool_);
   }
 
   /// The leader's; may run beside its work on another part, so on no pool but its own.
   void add_part(std::size_t block, std::size_t part) {
-    if (team_.size() > 1) {
+    if (team_.size() > 1 || part_.empty()) {
       const auto saved = find_saved(part_file(block, part), source_);
       if (!saved) fail("{}: is missing", part_file(block, part).string());
       io::check_values(*saved);
@@ -222,7 +224,7 @@ class Job {
     calibration.source = source_of(next_ == 0 ? 0 : parts()[next_ - 1].end);
     calibration.inputs = io::views_of(total_);
     io::write_calibration(block_file(block), calibration, one_thread_);
-    for (; saved_ < next_ && team_.size() > 1; ++saved_) fs::remove(part_file(block, saved_));
+    for (; saved_ < next_; ++saved_) fs::remove(part_file(block, saved_));
     saved_at_ = Clock::now();
   }
 
@@ -285,7 +287,7 @@ class Job {
   const HiddenStates hidden_;
   const io::CalibrationSource source_;  // without the windows that are done
   std::optional<model::Embedding> embedding_;
-  std::map<std::string, InputSums> part_;  // of one process alone: made, not yet added
+  std::map<std::string, InputSums> part_;  // of one process alone: made (not read), not yet added
   std::shared_ptr<io::SumsOfInputs> total_;
   std::size_t next_ = 0;   // part that is to be added to it
   std::size_t saved_ = 0;  // as next_ was

@@ -39,6 +39,21 @@ TEST(RowRuns, EachRowIsOfOneRankAndGoesToAll) {
   }
 }
 
+TEST(RowRuns, LongMatricesAreOfSeveralRanks) {
+  for (const std::size_t rows : {264u, 328u}) {  // of the model that tests of ranks share out
+    for (const std::size_t multiple : {1u, 256u}) {
+      test::on_ranks(2, [&](Team& team) {
+        ThreadPool pool(1);
+        std::size_t own = 0;
+        RowRuns{multiple, &team}.for_own(
+            rows, pool, [&](std::size_t begin, std::size_t end) { own += end - begin; });
+        EXPECT_GT(own, 0u) << team.rank();
+        EXPECT_LT(own, rows) << team.rank();
+      });
+    }
+  }
+}
+
 TEST(RowRuns, MergeTakesWhatSeveralRowsHaveTogether) {
   constexpr std::size_t kRows = 203, kEach = 8, kUnits = 26;
   test::on_ranks(3, [&](Team& team) {

@@ -11,18 +11,21 @@ CONFIG = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_s
           "intermediate_size": INNER, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS,
           "num_key_value_heads": 2, "max_position_embeddings": 96, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
           "tie_word_embeddings": True}
+# Matrices of several runs of rows (squish/base/row_runs.h), which ranks share out, the trellis's of 256 among them.
+WIDE = CONFIG | {"hidden_size": 264, "intermediate_size": 328}
 
 
-def tensors():
+def tensors(config=CONFIG):
     """Name, shape and bytes (F32) of all tensors, the same every time."""
-    shapes = {"model.embed_tokens.weight": [VOCAB, HIDDEN], "model.norm.weight": [HIDDEN]}
+    hidden, inner = config["hidden_size"], config["intermediate_size"]
+    shapes = {"model.embed_tokens.weight": [VOCAB, hidden], "model.norm.weight": [hidden]}
     for i in range(LAYERS):
         layer = f"model.layers.{i}."
-        shapes |= {layer + "input_layernorm.weight": [HIDDEN], layer + "post_attention_layernorm.weight": [HIDDEN]}
-        for name, rows, cols in (("q", HIDDEN, HIDDEN), ("k", HIDDEN // 2, HIDDEN), ("v", HIDDEN // 2, HIDDEN),
-                                 ("o", HIDDEN, HIDDEN)):
+        shapes |= {layer + "input_layernorm.weight": [hidden], layer + "post_attention_layernorm.weight": [hidden]}
+        for name, rows, cols in (("q", hidden, hidden), ("k", hidden // 2, hidden), ("v", hidden // 2, hidden),
+                                 ("o", hidden, hidden)):
             shapes[f"{layer}self_attn.{name}_proj.weight"] = [rows, cols]
-        for name, rows, cols in (("gate", INNER, HIDDEN), ("up", INNER, HIDDEN), ("down", HIDDEN, INNER)):
+        for name, rows, cols in (("gate", inner, hidden), ("up", inner, hidden), ("down", hidden, inner)):
             shapes[f"{layer}mlp.{name}_proj.weight"] = [rows, cols]
     state, found = 1, {}
     for name, shape in shapes.items():
@@ -83,6 +86,10 @@ def model(path, weights=None, config=None, tokens=None):
     put(path / "tokenizer.json", tokenizer() if tokens is None else tokens)
     put(path / "tokenizer_config.json", {"eos_token": "<|im_end|>"})
     put(path / "model.safetensors", safetensors(tensors()) if weights is None else weights)
+
+
+def wide_model(path):
+    model(path, safetensors(tensors(WIDE)), WIDE)
 
 
 def with_header(change):

@@ -61,6 +61,7 @@ class Hosts(unittest.TestCase):
         with tempfile.TemporaryDirectory() as place:
             folder = pathlib.Path(place).resolve()
             corpus.model(folder / "model")
+            corpus.wide_model(folder / "wide")  # whose matrices' rows are shared out
             agent = folder / "agent"
             agent.write_text(AGENT)
             agent.chmod(0o755)
@@ -68,7 +69,8 @@ class Hosts(unittest.TestCase):
             text = ["--threads", "1", "--text", folder / "text"]
             jobs = {"weights": ["quantize", folder / "model", "--spec", "aqlm:m=2,b=4", "--threads", "1", "-o"],
                     "calib": ["calibrate", folder / "model", "--ctx", "64", *text, "-o"],
-                    "sequential": ["quantize", folder / "model", "--spec", "quip:bits=2", "--sequential", *text, "-o"]}
+                    "sequential": ["quantize", folder / "wide", "--spec", "trellis:bits=2,code=fast", "--sequential",
+                                   "--tokens", "300", *text, "-o"]}
             mca = {"plm_rsh_agent": agent, "plm_rsh_no_tree_spawn": 1, "btl": "tcp,self",
                    "btl_tcp_if_include": f"{NET}.0/24", "oob_tcp_if_include": f"{NET}.0/24"}
             for name, job in jobs.items():

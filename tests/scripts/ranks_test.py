@@ -6,6 +6,7 @@ import pathlib
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,7 @@ SQUISH = pathlib.Path(os.environ.get("SQUISH_BINARY", ROOT / "build/release/squi
 SANITIZED = bool(os.environ.get("SQUISH_SANITIZE"))
 KILLS = int(os.environ.get("SQUISH_KILLS", "3"))
 MPIRUN = ["mpirun", "--allow-run-as-root", "--oversubscribe", "--bind-to", "none"]
+SEQUENTIAL = ["--sequential", "--text", "text", "--tokens", "300"]
 
 
 def children(pid):
@@ -43,6 +45,7 @@ class Ranks(unittest.TestCase):
         cls.place = tempfile.TemporaryDirectory()
         cls.folder = pathlib.Path(cls.place.name).resolve()
         corpus.model(cls.folder / "model")
+        corpus.wide_model(cls.folder / "wide")  # whose matrices' rows are shared out
         (cls.folder / "text").write_text("".join(f" line {i}\n" for i in range(400)))
         cls.run_ranks(1, "calibrate", "model", "-o", "calib", "--text", "text", "--ctx", "96")
 
@@ -85,25 +88,26 @@ class Ranks(unittest.TestCase):
         self.run_ranks(rng.choice((1, 2, 3, 4)), *job, "--resume")
 
     def test_quantize_ends_in_the_same_bytes(self):
-        for job in (["--spec", "aqlm:m=2,b=4"], ["--spec", "quip:bits=3", "--calib", "calib"],
-                    ["--spec", "vptq:v=4,k=16,r=2,share=role", "--calib", "calib"],
-                    ["--spec", "int2;int3;int4;trellis:bits=2", "--target-bpw", "6", "--text", "text", "--calib", "calib"],
-                    ["--spec", "trellis:bits=2", "--text", "text"],
-                    ["--spec", "int3;quip:bits=2;trellis:bits=2", "--target-bpw", "3", "--text", "text", "--calib", "calib",
-                     "--sequential", "--embed-bits", "4"],
-                    ["--spec", "trellis:bits=2", "--sequential", "--text", "text"]):
+        for job in (["model", "--spec", "aqlm:m=2,b=4"], ["model", "--spec", "quip:bits=3", "--calib", "calib"],
+                    ["model", "--spec", "vptq:v=4,k=16,r=2,share=role", "--calib", "calib"],
+                    ["model", "--spec", "int2;int3;int4;trellis:bits=2", "--target-bpw", "6", "--text", "text", "--calib", "calib"],
+                    ["model", "--spec", "trellis:bits=2", "--text", "text"],
+                    ["model", "--spec", "int3;quip:bits=2;trellis:bits=2", "--target-bpw", "3", "--text", "text", "--calib",
+                     "calib", "--sequential", "--embed-bits", "4"],
+                    ["wide", "--spec", "trellis:bits=2,code=fast", *SEQUENTIAL],
+                    ["wide", "--spec", "int2", "--tensor", "*.[vod]*_proj.weight=quip:bits=2", *SEQUENTIAL]):
             with self.subTest(job=job):
                 out = self.out()
-                self.run_ranks(1, "quantize", "model", "-o", "out", *job)
+                self.run_ranks(1, "quantize", "-o", "out", *job)
                 alone = bytes_of(out)
                 logged = sorted(json.loads(line)["tensor"] for line in (out / "squish.log.jsonl").read_text().splitlines())
                 for ranks in (2, 4):
                     out = self.out()
-                    self.run_ranks(ranks, "quantize", "model", "-o", "out", *job)
+                    self.run_ranks(ranks, "quantize", "-o", "out", *job)
                     self.assertEqual(bytes_of(out), alone)
                     lines = (out / "squish.log.jsonl").read_text().splitlines()
                     self.assertEqual(sorted(json.loads(line)["tensor"] for line in lines), logged)
-                self.run_ranks(2, "quantize", "model", "-o", "out", *job, "--resume")  # whole already
+                self.run_ranks(2, "quantize", "-o", "out", *job, "--resume")  # whole already
                 self.assertEqual(bytes_of(out), alone)
 
     def test_calibrate_ends_in_the_same_bytes(self):
@@ -122,6 +126,85 @@ class Ranks(unittest.TestCase):
             self.assertFalse((self.folder / "new.unfinished").exists())
             (self.folder / "new").unlink()
 
+    def test_one_process_goes_on_with_the_sums_that_ranks_left(self):
+        job = ["calibrate", "wide", "-o", "new", "--text", "text", "--ctx", "64", "--save-every", "100000"]
+        self.run_ranks(1, *job)
+        alone = (self.folder / "new").read_bytes()
+        unfinished = self.folder / "new.unfinished"
+
+        sums = unfinished / "part-0-0"
+
+        def is_within_block():  # at its end all 32 are there, then they go
+            return sums.exists() and len([file for file in unfinished.glob("part-0-*") if not file.suffix]) < 32
+
+        for _ in range(40):
+            (self.folder / "new").unlink(missing_ok=True)
+            shutil.rmtree(unfinished, ignore_errors=True)
+            with subprocess.Popen(self.command(2, job), cwd=self.folder, stdout=subprocess.DEVNULL,
+                                  stderr=subprocess.DEVNULL) as running:
+                while running.poll() is None and not is_within_block():
+                    time.sleep(0.002)
+                for rank in children(running.pid):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(rank, 9)
+            if is_within_block():
+                break
+        else:
+            self.fail("no rank could be killed in time")
+        whole = sums.read_bytes()
+        middle = len(whole) // 2
+        sums.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1:])
+        self.assertIn(sums.name, self.run_ranks(1, *job, "--resume", code=1).stderr)  # so they are read
+        sums.write_bytes(whole)
+        self.run_ranks(1, *job, "--resume")
+        self.assertEqual((self.folder / "new").read_bytes(), alone)
+        self.assertFalse(unfinished.exists())
+        (self.folder / "new").unlink()
+
+    def test_stopped_ranks_save_and_one_of_them_says_so(self):
+        job = ["calibrate", "wide", "-o", "new", "--text", "text", "--ctx", "2", "--tokens", "0", "--save-every", "100000"]
+        self.run_ranks(1, *job)
+        alone = (self.folder / "new").read_bytes()
+        for _ in range(20):
+            (self.folder / "new").unlink()
+            with subprocess.Popen(self.command(2, job), cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                                  text=True) as running:
+                while running.poll() is None and not (self.folder / "new.unfinished/block-0").exists():
+                    time.sleep(0.002)
+                for rank in sorted(children(running.pid)):  # as scancel does, the first rank first
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(rank, signal.SIGTERM)
+                said = running.communicate(timeout=100)[1]
+            if not (self.folder / "new").exists():
+                break
+        else:
+            self.fail("the job could not be stopped in time")
+        self.assertEqual(running.returncode, 128 + signal.SIGTERM, said)
+        self.assertEqual(said.count("stopping at the next place"), 1, said)
+        self.assertEqual(len(re.findall("^squish: .*--resume goes on$", said, re.M)), 1, said)
+        self.run_ranks(2, *job, "--resume")
+        self.assertEqual((self.folder / "new").read_bytes(), alone)
+        (self.folder / "new").unlink()
+
+    def test_a_launcher_that_mpi_knows_nothing_of(self):
+        for variables, sentence in (
+                ({"OMPI_COMM_WORLD_SIZE": "2"}, "OMPI_COMM_WORLD_SIZE says 2 ranks, MPI says 1: "),
+                ({"PMI_SIZE": "3"}, "PMI_SIZE says 3 ranks, MPI says 1: "),
+                ({"PMIX_RANK": "0", "SLURM_STEP_NUM_TASKS": "2"}, "SLURM_STEP_NUM_TASKS says 2 ranks, MPI says 1: "),
+                ({"SLURM_STEP_NUM_TASKS": "4", "SLURM_NTASKS": "4", "SLURM_STEP_ID": "0", "SLURM_PROCID": "1"},
+                 "expected srun --mpi=pmix"),
+                # A batch script, a shell of salloc's, one rank alone: nobody else is there.
+                ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_JOB_ID": "7"}, None),
+                ({"SLURM_NTASKS": "4", "SLURM_STEP_NUM_TASKS": "1", "SLURM_STEP_ID": "4294967290"}, None),
+                ({"OMPI_COMM_WORLD_SIZE": "1", "SLURM_STEP_NUM_TASKS": "4"}, None)):
+            with self.subTest(variables=variables):
+                done = subprocess.run([SQUISH, "quantize", "model", "-o", "new", "--spec", "int4", "--dry-run"],
+                                      cwd=self.folder, capture_output=True, text=True, timeout=60, check=False,
+                                      env={**os.environ, **variables})
+                self.assertEqual(done.returncode, 1 if sentence else 0, done.stderr)
+                if sentence:
+                    self.assertRegex(done.stderr, f"^squish: .*{re.escape(sentence)}.*\n$")
+
     def test_eval_finds_the_same(self):
         self.run_ranks(1, "quantize", "model", "-o", self.out(), "--spec", "int3")
         rows = []
@@ -139,9 +222,9 @@ class Ranks(unittest.TestCase):
 
     def test_killed_ranks_lose_nothing(self):
         rng = random.Random(5)
-        for job in (["--spec", "aqlm:m=2,b=6,g=4", "--calib", "calib"],
-                    ["--spec", "trellis:bits=2", "--sequential", "--text", "text"]):
-            job = ["quantize", "model", "-o", "out", *job]
+        for job in (["model", "--spec", "aqlm:m=2,b=6,g=4", "--calib", "calib"],
+                    ["wide", "--spec", "trellis:bits=2,code=fast", *SEQUENTIAL]):
+            job = ["quantize", "-o", "out", *job]
             out = self.out()
             self.run_ranks(1, *job)
             alone = bytes_of(out)
@@ -178,6 +261,19 @@ class Ranks(unittest.TestCase):
         self.assertEqual(len(said), 1, done.stderr)
         self.assertRegex(said[0], "rank 1: .*model1: expected the model that the first rank has, found another")
         self.assertFalse((self.folder / "mixed/squish.json").exists())
+
+    def test_what_another_rank_says_holds_no_control_characters(self):
+        script = self.folder / "full"
+        script.write_text('#!/bin/sh\ntrap "" XFSZ\n[ "$OMPI_COMM_WORLD_RANK" = 0 ] || ulimit -f 0\n'
+                          f'exec {SQUISH} quantize model -o "$1" --spec int4 --threads 1\n')
+        script.chmod(0o755)
+        done = subprocess.run([*MPIRUN, "-n", "2", script, "o\x1but"], cwd=self.folder, capture_output=True, text=True,
+                              timeout=100, check=False)
+        said = re.findall("^squish: .*$", done.stderr, re.M)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertEqual(len(said), 1, done.stderr)
+        self.assertIn("rank 1: o\\x1but/", said[0])
+        self.assertNotIn("\x1b", done.stderr)
 
 
 if __name__ == "__main__":

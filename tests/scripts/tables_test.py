@@ -30,5 +30,16 @@ class Tables(unittest.TestCase):
             self.assertIn(figure, pathlib.Path(file.name).read_text(encoding="utf-8"))
 
 
+class Scale(unittest.TestCase):
+    def test_the_simulation_is_of_the_stored_costs(self):
+        results = ROOT / "docs/results"
+        with tempfile.NamedTemporaryFile("r", suffix=".json", encoding="utf-8") as file:
+            done = subprocess.run([sys.executable, ROOT / "bench/scale/simulate.py", "--costs",
+                                   results / "scale-unit-costs.json", "-o", file.name, "--table"],
+                                  capture_output=True, text=True, check=True)
+            self.assertEqual(file.read(), (results / "scale-simulation.json").read_text(encoding="utf-8"))
+        self.assertIn(done.stdout, (ROOT / "docs/scale.md").read_text(encoding="utf-8"))
+
+
 if __name__ == "__main__":
     unittest.main()
