@@ -1,6 +1,7 @@
 #include "squish/kernels/kernel.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cassert>
 #include <cmath>
 #include <limits>
@@ -24,8 +25,7 @@ constexpr std::size_t kRunsPerThread = 2, kLeastRunWeights = 16 * 1024;
 constexpr float kLeast = 1e-30f;  // magnitude that is told from 0
 
 struct Run {
-  const Product* product;
-  std::size_t input, tables, begin, end;
+  std::size_t product, input, begin, end;
 };
 
 /// Buffers that are kept from token to token.
@@ -33,6 +33,7 @@ struct Scratch {
   Forms<Input> inputs;
   std::vector<Bytes> tables;
   std::vector<Run> runs;
+  std::vector<std::size_t> runs_left;  // by product
 };
 
 }  // namespace
@@ -99,6 +100,7 @@ void multiply(std::span<const Product> products, std::span<const float> x, Threa
   Scratch& scratch = kept;  // the caller's, in all threads
   scratch.inputs.forms.clear();
   scratch.runs.clear();
+  scratch.runs_left.assign(products.size(), 0);
   scratch.tables.resize(std::max(scratch.tables.size(), products.size()));
   const bool fine =
       std::ranges::any_of(products, [](const Product& p) { return p.kernel->fine(); });
@@ -110,17 +112,20 @@ void multiply(std::span<const Product> products, std::span<const float> x, Threa
     kernel.tabulate(scratch.inputs.values[input], scratch.tables[p]);
     const std::size_t run = kernel.run_rows(pool.size());
     for (std::size_t begin = 0; begin < kernel.rows(); begin += run) {
-      scratch.runs.push_back({&products[p], input, p, begin, std::min(kernel.rows(), begin + run)});
+      scratch.runs.push_back({p, input, begin, std::min(kernel.rows(), begin + run)});
+      ++scratch.runs_left[p];
     }
   }
   pool.run(scratch.runs.size(), [&](std::size_t i) {
     const Run& run = scratch.runs[i];
-    run.product->kernel->multiply(scratch.inputs.values[run.input], scratch.tables[run.tables],
-                                  run.begin, run.end, run.product->y.data());
-  });
-  pool.run(products.size(), [&](std::size_t p) {
-    const Rotation* const output = products[p].kernel->output();
-    if (output != nullptr) output->hadamard.unrotate(products[p].y, output->factors);
+    const auto& [kernel, y] = products[run.product];
+    kernel->multiply(scratch.inputs.values[run.input], scratch.tables[run.product], run.begin,
+                     run.end, y.data());
+    // Whoever has a product's last rows rotates it: another run would cost its hand-over.
+    const std::atomic_ref left(scratch.runs_left[run.product]);
+    if (left.fetch_sub(1) == 1 && kernel->output() != nullptr) {
+      kernel->output()->hadamard.unrotate(y, kernel->output()->factors);
+    }
   });
 }
 
