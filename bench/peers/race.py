@@ -4,7 +4,7 @@
     race.py --squish build/release/squish --model M.gguf --work DIR [--llama DIR] [--ik DIR] -o OUT.json
 
 Makes, in --work and once, what it races: of M.gguf padded to rows of 256 (pad_gguf.py; `gguf` and `numpy`), the peers'
-types by their llama-quantize (--pure, embedding and head Q8_0, no importance matrix: speed does not depend on values)
+types by their llama-quantize (--pure, embedding and head Q8_0, all importances 1: speed does not depend on values)
 and our specs by `squish quantize`, embedding and head in 8 bits, uncalibrated. Then, --rounds times, each in turn: 128
 tokens generated behind a short prompt and a prompt of 512, by `squish speed` and llama-bench. --llama and --ik are
 folders with llama-bench and llama-quantize (build/bin of their checkouts); one that is missing is left out, saying so.
@@ -14,6 +14,7 @@ import argparse
 import json
 import pathlib
 import statistics
+import struct
 import subprocess
 import sys
 
@@ -23,23 +24,39 @@ import measure  # noqa: E402  (after the path that it is on)
 
 OURS = {"trellis 2": "trellis:bits=2,code=fast", "trellis 3": "trellis:bits=3,code=fast",
         "trellis 4": "trellis:bits=4,code=fast", "quip 2": "quip:bits=2", "int4": "int4:sym=0,g=64",
-        "int2": "int2:sym=0,g=64", "vptq 2": "vptq:v=8,k=256,r=256", "aqlm 2": "aqlm:m=2,b=8,g=8,iters=1"}
-TYPES = {"llama": ["F16", "Q4_0", "Q2_K", "IQ2_XXS"], "ik": ["F16", "Q4_0", "IQ2_KT", "IQ2_KS", "Q2_K", "IQ3_KT", "IQ4_KT"]}
+        "int2": "int2:sym=0,g=64", "vptq 2": "vptq:v=8,k=256,r=256", "aqlm 2": "aqlm:m=2,b=8,g=8"}
+TYPES = {"llama": ["F16", "Q4_0", "Q2_K", "IQ2_XXS"], "ik": ["F16", "Q4_0", "Q2_K", "IQ2_KT", "IQ2_KS", "IQ3_KT"]}
 
 
-def call(command, **options):
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False, **options)
+def call(command):
+    done = subprocess.run([str(part) for part in command], capture_output=True, check=False)
     if done.returncode != 0:
-        sys.exit(f"{' '.join(map(str, command))}:\n{done.stderr[-2000:]}")
+        sys.exit(f"{' '.join(map(str, command))}:\n{done.stderr[-2000:].decode(errors='replace')}")
     return done.stdout
 
 
 def make(path, command):
-    """Runs the command, which writes its last word but what follows, unless that is there."""
-    if not path.exists():
-        print(f"making {path.name}", file=sys.stderr)
+    """Runs the command, which writes `path`, unless that is there."""
+    if path.exists():
+        return path
+    print(f"making {path.name}", file=sys.stderr)
+    try:
         call(command)
+    except SystemExit:
+        path.unlink(missing_ok=True)  # what a peer leaves behind is no model
+        raise
     return path
+
+
+def flat_importance(model, path):
+    """llama-imatrix's older format; some types are not made without."""
+    import gguf
+    tensors = [t for t in gguf.GGUFReader(model).tensors if len(t.shape) == 2 and t.name.startswith("blk.")]
+    data = struct.pack("<i", len(tensors))
+    for tensor in tensors:
+        name, cols = tensor.name.encode(), int(tensor.shape[0])
+        data += struct.pack("<i", len(name)) + name + struct.pack("<ii", 1, cols) + struct.pack("<f", 1) * cols
+    path.write_bytes(data)
 
 
 def peer_rates(program, model, threads):
@@ -66,6 +83,9 @@ def contestants(options):
                     "--head-bits", 8, "--threads", options.threads])
         found["squish " + name] = lambda path=path: our_rates(options.squish, path, options.threads)
     found["squish F16"] = lambda: our_rates(options.squish, padded, options.threads)
+    importance = work / "importance.dat"
+    if not importance.exists():
+        flat_importance(padded, importance)
     for peer, types in TYPES.items():
         folder = getattr(options, peer)
         if folder is None or not (folder / "llama-bench").exists():
@@ -73,7 +93,7 @@ def contestants(options):
             continue
         for kind in types:
             path = work / f"{peer}-{kind}.gguf"
-            make(path, [folder / "llama-quantize", "--pure", "--token-embedding-type", "q8_0", "--output-tensor-type",
+            make(path, [folder / "llama-quantize", "--imatrix", importance, "--pure", "--token-embedding-type", "q8_0", "--output-tensor-type",
                         "q8_0", padded, path, kind])
             found[f"{peer} {kind}"] = lambda folder=folder, path=path: peer_rates(folder, path, options.threads)
     return found

@@ -41,6 +41,7 @@ TrellisTables make_tables(const LinearHashCode& code) {
     t.sums[h] = static_cast<std::uint8_t>(code.tables[0][h & 15] + code.tables[1][h >> 4] + 128);
   }
   const std::uint32_t mask = (1u << code.state_bits) - 1;
+  t.narrow = code.state_bits <= 12;
   for (std::uint32_t n = 0; n < 16; ++n) {
     for (int i = 0; i < 3; ++i) t.tables[i][n] = code.tables[i][n];
     t.low[n] = static_cast<std::uint8_t>(code.hash(n << 8 & mask));

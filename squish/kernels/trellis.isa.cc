@@ -113,24 +113,35 @@ Vector through(Vector bytes, std::uint64_t matrix) {
   return _mm512_gf2p8affine_epi64_epi8(bytes, _mm512_set1_epi64(static_cast<long long>(matrix)), 0);
 }
 
+/// Each byte's upper half as its lower one.
+alignas(64) constexpr std::uint8_t kUpperHalf[64] = {
+    4,  12, 20, 28, 36, 44, 52, 60, 4,  12, 20, 28, 36, 44, 52, 60, 4,  12, 20, 28, 36, 44,
+    52, 60, 4,  12, 20, 28, 36, 44, 52, 60, 4,  12, 20, 28, 36, 44, 52, 60, 4,  12, 20, 28,
+    36, 44, 52, 60, 4,  12, 20, 28, 36, 44, 52, 60, 4,  12, 20, 28, 36, 44, 52, 60};
+
 /// Values and 128, of row R.
-template <int Bits, bool Third>
+template <int Bits, bool Third, bool Narrow>
 class Decoder {
  public:
   explicit Decoder(const TrellisTables& t)
       : t_(t),
-        sums_{load(t.sums), load(t.sums + 64), load(t.sums + 128), load(t.sums + 192)},
+        upper_half_(load(kUpperHalf)),
+        first_(_mm512_add_epi8(table(t.tables[0]), _mm512_set1_epi8(-128))),
+        second_(table(t.tables[1])),
         third_(table(t.tables[2])) {}
 
   template <int R>
   __attribute__((always_inline)) Vector values(const Vector* v) const {
     constexpr int q = Bits * R / 8, shift = Bits * R % 8;
+    constexpr bool kThreeBytes = shift > (Narrow ? 4 : 0);
     Vector h =
         _mm512_xor_si512(through(v[q], t_.hash[shift][0]), through(v[q + 1], t_.hash[shift][1]));
-    if constexpr (shift != 0) h = _mm512_xor_si512(h, through(v[q + 2], t_.hash[shift][2]));
-    Vector value = _mm512_mask_blend_epi8(_mm512_movepi8_mask(h),
-                                          _mm512_permutex2var_epi8(sums_[0], h, sums_[1]),
-                                          _mm512_permutex2var_epi8(sums_[2], h, sums_[3]));
+    if constexpr (kThreeBytes) h = _mm512_xor_si512(h, through(v[q + 2], t_.hash[shift][2]));
+    // Six bits of h are looked up, in tables of four that are repeated: on Intel's CPUs one
+    // look-up of eight costs six times as much.
+    Vector value = _mm512_add_epi8(
+        _mm512_permutexvar_epi8(h, first_),
+        _mm512_permutexvar_epi8(_mm512_multishift_epi64_epi8(upper_half_, h), second_));
     if constexpr (Third) {
       Vector n = through(v[q], t_.nibble[shift][0]);
       if constexpr (shift != 0) n = _mm512_or_si512(n, through(v[q + 1], t_.nibble[shift][1]));
@@ -141,7 +152,7 @@ class Decoder {
 
  private:
   const TrellisTables& t_;
-  const Vector sums_[4], third_;
+  const Vector upper_half_, first_, second_, third_;
 };
 
 #else
@@ -158,7 +169,7 @@ Vector window(Vector a, Vector b) {
 }
 
 /// Values, and on AVX-512 128 more, of row R.
-template <int Bits, bool Third>
+template <int Bits, bool Third, bool Narrow>
 class Decoder {
  public:
   explicit Decoder(const TrellisTables& t)
@@ -176,9 +187,14 @@ class Decoder {
   __attribute__((always_inline)) Vector values(const Vector* v) const {
     constexpr int q = Bits * R / 8, shift = Bits * R % 8;
     const Vector low = window<shift>(v[q], v[q + 1]);
-    const Vector high = window<shift>(v[q + 1], v[q + (shift == 0 ? 1 : 2)]);
-    const Vector h =
-        SQUISH_BITS(xor)(low, SQUISH_BITS(xor)(look_up_low(low_, high), look_up_high(high_, high)));
+    Vector h;
+    if constexpr (Narrow && shift <= 4) {  // its last four bits, whatever else is there
+      h = SQUISH_BITS(xor)(low, look_up_low(low_, SQUISH_VECTOR(srli_epi16)(v[q + 1], shift)));
+    } else {
+      const Vector high = window<shift>(v[q + 1], v[q + (shift == 0 ? 1 : 2)]);
+      h = SQUISH_BITS(xor)(low, look_up_low(low_, high));
+      if constexpr (!Narrow) h = SQUISH_BITS(xor)(h, look_up_high(high_, high));
+    }
     Vector value = SQUISH_VECTOR(add_epi8)(look_up_low(first_, h), look_up_high(second_, h));
     if constexpr (Third) value = SQUISH_VECTOR(add_epi8)(value, look_up_high(third_, low));
     return value;
@@ -218,20 +234,30 @@ struct Factor {
 constexpr std::int32_t kOffset = 0;
 #endif
 
+/// run<Third, Narrow>() by the code's.
+template <class Run>
+void with_code(const TrellisTables& t, const Run& run) {
+  if (t.third) {
+    t.narrow ? run.template operator()<true, true>() : run.template operator()<true, false>();
+  } else {
+    t.narrow ? run.template operator()<false, true>() : run.template operator()<false, false>();
+  }
+}
+
 /// Of eight rows.
 struct Sums {
   Vector of_x[8], of_rest[8];
 };
 
 // Inlined, or the sums would go through memory.
-template <int Bits, bool Third, bool Rest, int R = 0>
-__attribute__((always_inline)) inline void add_rows(const Decoder<Bits, Third>& decoder,
-                                                    const Vector* v, const Factor& x,
-                                                    const Factor& rest, Sums& sums) {
+template <bool Rest, int R = 0, class Decoder>
+__attribute__((always_inline)) inline void add_rows(const Decoder& decoder, const Vector* v,
+                                                    const Factor& x, const Factor& rest,
+                                                    Sums& sums) {
   const Vector values = decoder.template values<R>(v);
   sums.of_x[R] = x.dot(sums.of_x[R], values);
   if constexpr (Rest) sums.of_rest[R] = rest.dot(sums.of_rest[R], values);
-  if constexpr (R < 7) add_rows<Bits, Third, Rest, R + 1>(decoder, v, x, rest, sums);
+  if constexpr (R < 7) add_rows<Rest, R + 1>(decoder, v, x, rest, sums);
 }
 
 /// take(v, col) for all vectors of columns of a group, v being their bytes; beyond the last column
@@ -265,17 +291,17 @@ __attribute__((always_inline)) inline void for_vectors(const TrellisPart& part,
   }
 }
 
-template <int Bits, bool Third, bool Rest>
+template <int Bits, bool Third, bool Narrow, bool Rest>
 void multiply_by(const TrellisPart& part, const std::uint32_t* after, std::size_t begin,
                  std::size_t end, std::int32_t* sums, std::int32_t* rests) {
   const std::int8_t* const second = Rest ? part.rest : part.x;
-  const Decoder<Bits, Third> decoder(*part.tables);
+  const Decoder<Bits, Third, Narrow> decoder(*part.tables);
   for (std::size_t g = begin; g < end; ++g) {
     Sums sum;
     for (int r = 0; r < 8; ++r) sum.of_x[r] = sum.of_rest[r] = SQUISH_BITS(setzero)();
     for_vectors<Bits>(
         part, after, g, [&](const Vector* v, std::size_t col) __attribute__((always_inline)) {
-          add_rows<Bits, Third, Rest>(decoder, v, Factor(part.x + col), Factor(second + col), sum);
+          add_rows<Rest>(decoder, v, Factor(part.x + col), Factor(second + col), sum);
         });
     for (std::size_t r = 0; r < 8; ++r) {
       sums[8 * g + r] = total(sum.of_x[r]) - kOffset * part.sum_x;
@@ -287,10 +313,11 @@ void multiply_by(const TrellisPart& part, const std::uint32_t* after, std::size_
 template <int Bits>
 void multiply(const TrellisPart& part, const std::uint32_t* after, std::size_t begin,
               std::size_t end, std::int32_t* sums, std::int32_t* rests) {
-  const bool third = part.tables->third, rest = part.rest != nullptr;
-  (third  ? rest ? multiply_by<Bits, true, true> : multiply_by<Bits, true, false>
-    : rest ? multiply_by<Bits, false, true>
-          : multiply_by<Bits, false, false>)(part, after, begin, end, sums, rests);
+  const bool rest = part.rest != nullptr;
+  with_code(*part.tables, [&]<bool Third, bool Narrow>() {
+    (rest ? multiply_by<Bits, Third, Narrow, true>
+          : multiply_by<Bits, Third, Narrow, false>)(part, after, begin, end, sums, rests);
+  });
 }
 
 /// Of the n first columns of a vector.
@@ -303,23 +330,23 @@ void store_values(Vector values, std::size_t n, float factor, bool add, float* t
   }
 }
 
-template <int Bits, bool Third, int R = 0>
-__attribute__((always_inline)) inline void decode_rows(const Decoder<Bits, Third>& decoder,
-                                                       const Vector* v, std::size_t n, float factor,
-                                                       bool add, float* to, std::size_t stride) {
+template <int R = 0, class Decoder>
+__attribute__((always_inline)) inline void decode_rows(const Decoder& decoder, const Vector* v,
+                                                       std::size_t n, float factor, bool add,
+                                                       float* to, std::size_t stride) {
   store_values(decoder.template values<R>(v), n, factor, add, to + R * stride);
-  if constexpr (R < 7) decode_rows<Bits, Third, R + 1>(decoder, v, n, factor, add, to, stride);
+  if constexpr (R < 7) decode_rows<R + 1>(decoder, v, n, factor, add, to, stride);
 }
 
-template <int Bits, bool Third>
+template <int Bits, bool Third, bool Narrow>
 void decode_by(const TrellisPart& part, const std::uint32_t* after, std::size_t begin,
                std::size_t end, float factor, bool add, float* rows, std::size_t stride) {
-  const Decoder<Bits, Third> decoder(*part.tables);
+  const Decoder<Bits, Third, Narrow> decoder(*part.tables);
   for (std::size_t g = begin; g < end; ++g, rows += 8 * stride) {
     for_vectors<Bits>(part, after, g, [&](const Vector* v, std::size_t col) {
       if (col >= part.cols) return;
       const std::size_t n = part.cols - col < sizeof(Vector) ? part.cols - col : sizeof(Vector);
-      decode_rows<Bits, Third>(decoder, v, n, factor, add, rows + col, stride);
+      decode_rows(decoder, v, n, factor, add, rows + col, stride);
     });
   }
 }
@@ -327,8 +354,9 @@ void decode_by(const TrellisPart& part, const std::uint32_t* after, std::size_t 
 template <int Bits>
 void decode(const TrellisPart& part, const std::uint32_t* after, std::size_t begin, std::size_t end,
             float factor, bool add, float* rows, std::size_t stride) {
-  (part.tables->third ? decode_by<Bits, true> : decode_by<Bits, false>)(part, after, begin, end,
-                                                                        factor, add, rows, stride);
+  with_code(*part.tables, [&]<bool Third, bool Narrow>() {
+    decode_by<Bits, Third, Narrow>(part, after, begin, end, factor, add, rows, stride);
+  });
 }
 
 #endif

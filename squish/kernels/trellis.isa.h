@@ -16,6 +16,7 @@ struct TrellisTables {
   std::int8_t tables[3][16];
   std::uint8_t low[16], high[16];  ///< hash of the halves of the state's second byte
   bool third;                      ///< whether table 2 is of use
+  bool narrow;                     ///< whether states have no more than 12 bits
 };
 
 /// Columns of one code, `bits` bits a weight.
