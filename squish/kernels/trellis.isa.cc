@@ -143,9 +143,14 @@ class Decoder {
         _mm512_permutexvar_epi8(h, first_),
         _mm512_permutexvar_epi8(_mm512_multishift_epi64_epi8(upper_half_, h), second_));
     if constexpr (Third) {
-      Vector n = through(v[q], t_.nibble[shift][0]);
-      if constexpr (shift != 0) n = _mm512_or_si512(n, through(v[q + 1], t_.nibble[shift][1]));
-      value = _mm512_add_epi8(value, _mm512_shuffle_epi8(third_, n));
+      // Bits 4 to 7 of the state; what lies above them does not matter.
+      Vector n = v[q + 1];
+      if constexpr (shift < 4) n = through(v[q], t_.nibble[shift][0]);
+      if constexpr (shift > 4) n = through(n, t_.nibble[shift][1]);
+      if constexpr (shift > 0 && shift < 4) {
+        n = _mm512_or_si512(n, through(v[q + 1], t_.nibble[shift][1]));
+      }
+      value = _mm512_add_epi8(value, _mm512_permutexvar_epi8(n, third_));
     }
     return value;
   }
