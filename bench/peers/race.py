@@ -82,7 +82,6 @@ def contestants(options):
         make(path, [options.squish, "quantize", padded, "-o", path, "--spec", OURS[name], "--embed-bits", 8,
                     "--head-bits", 8, "--threads", options.threads])
         found["squish " + name] = lambda path=path: our_rates(options.squish, path, options.threads)
-    found["squish F16"] = lambda: our_rates(options.squish, padded, options.threads)
     importance = work / "importance.dat"
     if not importance.exists():
         flat_importance(padded, importance)
@@ -95,6 +94,8 @@ def contestants(options):
             path = work / f"{peer}-{kind}.gguf"
             make(path, [folder / "llama-quantize", "--imatrix", importance, "--pure", "--token-embedding-type", "q8_0", "--output-tensor-type",
                         "q8_0", padded, path, kind])
+            if kind == "F16" and "squish F16" not in found:  # the peer's own file: its head has 8 bits
+                found["squish F16"] = lambda path=path: our_rates(options.squish, path, options.threads)
             found[f"{peer} {kind}"] = lambda folder=folder, path=path: peer_rates(folder, path, options.threads)
     return found
 

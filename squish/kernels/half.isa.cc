@@ -64,6 +64,7 @@ template <class Element>
 void multiply(const std::byte* values, std::size_t cols, const float* x, std::size_t begin,
               std::size_t end, float* y) {
   constexpr std::size_t kUnroll = 2;  // hides the latency of additions
+  const std::size_t ahead = 2 * kRows * cols * Element::kBytes;
   for (std::size_t row = begin; row < end; row += kRows) {
     const std::byte* p[kRows];  // the last one over again where there are fewer
     for (std::size_t r = 0; r < kRows; ++r) {
@@ -78,6 +79,11 @@ void multiply(const std::byte* values, std::size_t cols, const float* x, std::si
         for (std::size_t r = 0; r < kRows; ++r) {
           sums[u].v[r] += Element::values(p[r] + at * Element::kBytes) * factor;
         }
+      }
+      // Rows side by side are no stream that the hardware knows.
+      for (std::size_t r = 0; r < kRows; ++r) {
+        const auto here = reinterpret_cast<std::uintptr_t>(p[r] + j * Element::kBytes);
+        __builtin_prefetch(reinterpret_cast<const void*>(here + ahead));
       }
     }
     for (; j < cols; j += kLanes) {
