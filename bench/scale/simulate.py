@@ -151,6 +151,7 @@ def measuring(model, measured, at):
     calibration = measured["calibration"]
     passed = 2 * calibration["per_token_weight"] * before + calibration["per_token_square"] * products
     part = TOKENS * passed / PARTS / CORES + (2 * hidden_bytes(model) / PARTS + sums) / FILES
+    part += sums * measured["adding"]["checked_and_added"]  # they have digests
     return part, sums * (1 / FILES + measured["adding"]["copied_and_added"])
 
 
@@ -162,7 +163,8 @@ def sequential(model, costs, measured, ranks):
     for at, ((width, rows), stream) in enumerate(zip(inputs, stream_rows(model))):
         part, collect = measuring(model, measured, at)
         seconds += share(part, ranks, collect)
-        seconds += 2 * sums_bytes(width, stream) / FILES  # all sums: the first rank writes them, the others read them
+        # All sums: the first rank writes them with digests, the others read them.
+        seconds += sums_bytes(width, stream) * (2 / FILES + measured["adding"]["checked_and_added"])
         # A factor for each regression; solving for n rows is 6 times one.
         for solved in filter(None, (width, stream)):
             runs = math.ceil(math.ceil(math.ceil(solved / 64) / ranks) / CORES)

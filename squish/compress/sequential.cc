@@ -2,8 +2,9 @@
 
 #include <algorithm>
 #include <cassert>
+#include <map>
 #include <memory>
-#include <set>
+#include <string>
 
 #include "squish/base/error.h"
 #include "squish/base/interrupt.h"
@@ -90,12 +91,17 @@ void SequentialInputs::for_each_part(const std::function<void(std::size_t part)>
   team_.broadcast("");
 }
 
+/// Whether both streams' files of a part are there.
+bool SequentialInputs::holds(std::size_t half, std::size_t part) const {
+  return original_.hidden.holds(half, part) && own_.hidden.holds(half, part);
+}
+
 /// Both streams to the furthest half up to `most` that files have them at, or to the first.
 void SequentialInputs::start(std::size_t most) {
   is_started_ = true;
   const auto lies_at = [&](std::size_t half) {
     for (std::size_t part = 0; part < original_.hidden.parts().size(); ++part) {
-      if (!original_.hidden.holds(half, part) || !own_.hidden.holds(half, part)) return false;
+      if (!holds(half, part)) return false;
     }
     return true;
   };
@@ -103,7 +109,8 @@ void SequentialInputs::start(std::size_t most) {
     halves_ = most;
     while (halves_ > 0 && !lies_at(halves_)) --halves_;
     for (std::size_t half = 0; half < 2 * files_.config.layers; ++half) {
-      if (half == halves_) continue;
+      // Of the next there may be some parts.
+      if (half == halves_ || (half == halves_ + 1 && half <= most)) continue;
       for (Stream* const stream : {&original_, &own_}) stream->hidden.remove(half);
     }
   }
@@ -120,6 +127,7 @@ void SequentialInputs::embed_text() {
     own = model::dense_embedding(std::make_shared<const Matrix>(std::move(*weights)));
   }
   const auto embed = [&](std::size_t part) {
+    if (holds(0, part)) return;
     const WindowRange& range = original_.hidden.parts()[part];
     for (const auto& [stream, embedding] : {std::pair{&original_, &original}, {&own_, &own}}) {
       std::vector<Matrix> hidden;
@@ -157,6 +165,7 @@ void SequentialInputs::advance() {
   const std::size_t half = halves_ % 2;
   install(halves_ / 2 * kLinearsOfBlock + kEndOfHalf[half]);
   const auto run = [&](std::size_t part) {
+    if (holds(halves_ + 1, part)) return;
     for (Stream* const stream : {&original_, &own_}) {
       std::vector<Matrix> hidden = stream->hidden.read(halves_, part);
       for (Matrix& window : hidden) {
@@ -207,34 +216,60 @@ SequentialSums SequentialInputs::measure_part(LayerInput input, std::size_t part
   return sums;
 }
 
-SequentialInput SequentialInputs::measure(LayerInput input) {
+/// Of the whole text. Several ranks leave the parts' sums, then their sum, in files, which a job
+/// that was stopped, of however many ranks, takes from there.
+SequentialSums SequentialInputs::sums_of(LayerInput input) {
+  namespace fs = std::filesystem;
   const bool is_shared = team_.size() > 1;
+  const std::string stem = fmt::format("sums-{}-{}", halves_, static_cast<int>(input));
+  const fs::path all = folder_ / stem;
+  const auto file = [&](std::size_t part) { return folder_ / fmt::format("{}-{}", stem, part); };
   SequentialSums sums = no_sums(input);
+  const bool is_there = !team_.broadcast(fs::exists(all) ? "there" : "").empty();
+  if (team_.leads()) {  // all ranks are here, and with other inputs done
+    std::vector<fs::path> others;
+    for (const fs::directory_entry& entry : fs::directory_iterator(folder_)) {
+      const std::string name = entry.path().filename().string();
+      if (name.starts_with("sums-") && !name.starts_with(stem)) others.push_back(entry.path());
+    }
+    for (const fs::path& other : others) fs::remove(other);
+  }
+  if (is_there) return read_sums(all, sums.width, sums.stream, true);
   std::size_t next = 0;
-  const auto file = [&](std::size_t part) { return folder_ / fmt::format("sums-{}", part); };
-  const auto all = folder_ / "sums";
   std::optional<SequentialSums> made;
+  const std::string left = "left";
   const auto work = [&](std::size_t part) {
     made.reset();  // before the next is there
+    if (fs::exists(file(part))) return left;
     made = measure_part(input, part);
     if (is_shared) write_sums(file(part), *made);
     return std::string();
   };
-  std::set<std::size_t> summed;
-  const auto collect = [&](std::size_t part, int, const std::string&) {
-    summed.insert(part);
-    for (; summed.erase(next) > 0; ++next) {
-      sums.add(is_shared ? read_sums(file(next), sums.width, sums.stream) : *made);
-      if (is_shared) std::filesystem::remove(file(next));
+  std::map<std::size_t, bool> summed;  // not yet: whether an earlier job left the part
+  const auto collect = [&](std::size_t part, int, const std::string& said) {
+    summed[part] = said == left;
+    for (; !summed.empty() && summed.begin()->first == next; ++next) {
+      const bool was_left = summed.begin()->second;
+      summed.erase(summed.begin());
+      if (!is_shared && !was_left) {
+        sums.add(*made);
+        continue;
+      }
+      sums.add(read_sums(file(next), sums.width, sums.stream, was_left));
+      fs::remove(file(next));
     }
   };
   team_.share(original_.hidden.parts().size(), work, collect);
   made.reset();
-  if (is_shared) {
-    if (team_.leads()) write_sums(all, sums);
-    team_.broadcast("");
-    if (!team_.leads()) sums = read_sums(all, sums.width, sums.stream);
-  }
+  if (!is_shared) return sums;
+  if (team_.leads()) write_sums(all, sums);
+  team_.broadcast("");
+  if (!team_.leads()) sums = read_sums(all, sums.width, sums.stream, false);
+  return sums;
+}
+
+SequentialInput SequentialInputs::measure(LayerInput input) {
+  SequentialSums sums = sums_of(input);
   const std::size_t block = halves_ / 2;
   const std::string& name = names_[block * kLinearsOfBlock + kFirst[static_cast<int>(input)]];
   if (sums.tokens == 0) {

@@ -52,6 +52,7 @@ class SequentialInputs {
     model::Transformer block;  // the current one
     HiddenStates hidden;       // by half of a block: what it is given
   };
+  bool holds(std::size_t half, std::size_t part) const;
   void start(std::size_t most);
   void embed_text();
   void load_block(Stream& stream);
@@ -60,6 +61,7 @@ class SequentialInputs {
   void for_each_part(const std::function<void(std::size_t part)>& body);
   SequentialSums no_sums(model::LayerInput input) const;
   SequentialSums measure_part(model::LayerInput input, std::size_t part);
+  SequentialSums sums_of(model::LayerInput input);
   SequentialInput measure(model::LayerInput input);
 
   const io::ModelFiles& files_;

@@ -5,6 +5,8 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <map>
+#include <string>
 #include <utility>
 
 #include "squish/base/error.h"
@@ -76,13 +78,16 @@ void SequentialSums::add(const SequentialSums& other) {
 
 void write_sums(const std::filesystem::path& path, const SequentialSums& sums) {
   std::vector<io::StoredTensor> tensors;
+  std::map<std::string, std::string> metadata = {{"tokens", std::to_string(sums.tokens)}};
   for (const auto& [name, values] : arrays(sums)) {
     tensors.push_back({name, io::DType::F64, {values->size()}, std::as_bytes(std::span(*values))});
+    metadata[name] = sha256(tensors.back().bytes);
   }
-  io::write_safetensors(path, tensors, {{"tokens", std::to_string(sums.tokens)}});
+  io::write_safetensors(path, tensors, metadata);
 }
 
-SequentialSums read_sums(const std::filesystem::path& path, std::size_t width, std::size_t stream) {
+SequentialSums read_sums(const std::filesystem::path& path, std::size_t width, std::size_t stream,
+                         bool check) {
   const io::SafetensorsFile file = io::read_safetensors_file(path);
   SequentialSums sums(width, stream);
   for (const auto& [name, values] : arrays(sums)) {
@@ -90,6 +95,11 @@ SequentialSums read_sums(const std::filesystem::path& path, std::size_t width, s
     const std::vector<std::size_t> expected = {values->size()};
     if (tensor.type != io::DType::F64 || tensor.shape != expected) {
       fail("{}: tensor '{}' must have dtype F64 and shape [{}]", path.string(), name, expected[0]);
+    }
+    const auto digest = file.metadata.find(name);
+    if (check) {
+      io::check_sum(tensor.bytes, digest == file.metadata.end() ? "none" : digest->second,
+                    fmt::format("{}: {}", path.string(), name));
     }
     if (!values->empty()) std::memcpy(values->data(), tensor.bytes.data(), tensor.bytes.size());
   }

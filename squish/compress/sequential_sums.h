@@ -24,8 +24,10 @@ struct SequentialSums {
   void add(const SequentialSums& other);
 };
 
-/// For other ranks. Reading: Error naming the file if it does not hold sums of these sizes.
+/// For other ranks, and for a job that goes on. Reading: Error naming the file if it does not hold
+/// sums of these sizes or, where that is checked, not the ones that were written.
 void write_sums(const std::filesystem::path& path, const SequentialSums& sums);
-SequentialSums read_sums(const std::filesystem::path& path, std::size_t width, std::size_t stream);
+SequentialSums read_sums(const std::filesystem::path& path, std::size_t width, std::size_t stream,
+                         bool check);
 
 }  // namespace squish::compress

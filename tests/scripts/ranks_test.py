@@ -126,40 +126,62 @@ class Ranks(unittest.TestCase):
             self.assertFalse((self.folder / "new.unfinished").exists())
             (self.folder / "new").unlink()
 
+    def kill_while(self, job, done, unfinished, is_left):
+        """Two ranks of the job, killed as soon as is_left(), which still holds then."""
+        for _ in range(40):
+            for path in (done, unfinished):
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            with subprocess.Popen(self.command(2, job), cwd=self.folder, stdout=subprocess.DEVNULL,
+                                  stderr=subprocess.DEVNULL) as running:
+                while running.poll() is None and not is_left():
+                    time.sleep(0.001)
+                for rank in children(running.pid):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(rank, 9)
+            if is_left():
+                return
+        self.fail("no rank could be killed in time")
+
+    def expect_read(self, path, job):
+        """One process that goes on with the job finds out that this file is damaged; it is mended again."""
+        whole = path.read_bytes()
+        middle = len(whole) // 2
+        path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1:])
+        self.assertIn(path.name, self.run_ranks(1, *job, "--resume", code=1).stderr)
+        path.write_bytes(whole)
+
     def test_one_process_goes_on_with_the_sums_that_ranks_left(self):
         job = ["calibrate", "wide", "-o", "new", "--text", "text", "--ctx", "64", "--save-every", "100000"]
         self.run_ranks(1, *job)
         alone = (self.folder / "new").read_bytes()
         unfinished = self.folder / "new.unfinished"
 
-        sums = unfinished / "part-0-0"
-
         def is_within_block():  # at its end all 32 are there, then they go
-            return sums.exists() and len([file for file in unfinished.glob("part-0-*") if not file.suffix]) < 32
+            parts = [file for file in unfinished.glob("part-0-*") if not file.suffix]
+            return unfinished / "part-0-0" in parts and len(parts) < 32
 
-        for _ in range(40):
-            (self.folder / "new").unlink(missing_ok=True)
-            shutil.rmtree(unfinished, ignore_errors=True)
-            with subprocess.Popen(self.command(2, job), cwd=self.folder, stdout=subprocess.DEVNULL,
-                                  stderr=subprocess.DEVNULL) as running:
-                while running.poll() is None and not is_within_block():
-                    time.sleep(0.002)
-                for rank in children(running.pid):
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(rank, 9)
-            if is_within_block():
-                break
-        else:
-            self.fail("no rank could be killed in time")
-        whole = sums.read_bytes()
-        middle = len(whole) // 2
-        sums.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1:])
-        self.assertIn(sums.name, self.run_ranks(1, *job, "--resume", code=1).stderr)  # so they are read
-        sums.write_bytes(whole)
+        self.kill_while(job, self.folder / "new", unfinished, is_within_block)
+        self.expect_read(unfinished / "part-0-0", job)
         self.run_ranks(1, *job, "--resume")
         self.assertEqual((self.folder / "new").read_bytes(), alone)
         self.assertFalse(unfinished.exists())
         (self.folder / "new").unlink()
+
+    def test_a_sequential_job_goes_on_with_the_parts_that_ranks_left(self):
+        job = ["quantize", "wide", "-o", "out", "--spec", "int3", "--sequential", "--text", "text", "--tokens", "0"]
+        self.out()
+        self.run_ranks(1, *job)
+        alone = bytes_of((self.folder / "out"))
+        # Activations behind the first half of a block; the sums of what o_proj is given.
+        for stem in ("own-1-", "sums-0-1-"):
+            with self.subTest(stem=stem):
+                def left(stem=stem):
+                    return [file for file in ((self.folder / "out") / "sequential").glob(stem + "*") if not file.suffix]
+
+                self.kill_while(job, (self.folder / "out"), (self.folder / "out"), left)
+                self.expect_read(left()[0], job)
+                self.run_ranks(1, *job, "--resume")
+                self.assertEqual(bytes_of((self.folder / "out")), alone)
 
     def test_stopped_ranks_save_and_one_of_them_says_so(self):
         job = ["calibrate", "wide", "-o", "new", "--text", "text", "--ctx", "2", "--tokens", "0", "--save-every", "100000"]
