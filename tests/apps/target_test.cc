@@ -243,10 +243,12 @@ TEST_F(QuantizeToTarget, WrongRequestsFailBeforeAnythingRuns) {
   expect_failure({"quantize", model(), "-o", "out", "--spec", "int4", "--candidates", "kept"}, 2,
                  "with a target");
   for (const char* inside : {"out", "out/candidates", "./out/x/../y"}) {
-    expect_failure(command({"--target-bpw", "4", "--candidates", inside}), 2, "outside");
+    expect_failure(command({"--text", text(), "--target-bpw", "4", "--candidates", inside}), 2,
+                   "outside");
   }
   std::ofstream(directory() / "file") << "x";
-  const Outcome outcome = squish(command({"--target-bpw", "4", "--candidates", "file"}));
+  const Outcome outcome =
+      squish(command({"--text", text(), "--target-bpw", "4", "--candidates", "file"}));
   EXPECT_EQ(outcome.code, 1);
   EXPECT_THAT(outcome.err, HasSubstr("file: expected a directory"));
   fs::remove(directory() / "file");
