@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """kernel_table.py OUTPUT.json RESULT.json...: what kernel_bench wrote with --benchmark_format=json, as a
-Markdown table of 10^9 weights a second and as one small file."""
+Markdown table of 10^9 weights a second (docs have theirs by scripts/tables.py) and as one small file."""
 import json
 import pathlib
 import subprocess

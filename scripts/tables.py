@@ -35,6 +35,10 @@ def size(count):
     return f"{1e-12 * count:.1f} TB" if count > 1e12 else f"{1e-9 * count:.1f} GB" if count < 1e10 else f"{1e-9 * count:.0f} GB"
 
 
+def spread(value, digits):
+    return f"{value['median']:.{digits}f} ({value['min']:.{digits}f} to {value['max']:.{digits}f})"
+
+
 COLUMNS = {
     "method": ("Method", label),
     "model": ("Model", lambda row: f"`{pathlib.PurePath(row['model']).name}`"),
@@ -51,6 +55,19 @@ COLUMNS = {
     "peak_gb": ("Peak (GB)", lambda row: number(1e-9 * row["peak_anonymous_bytes"], 2)),
     "ratio": ("Speed of 2 ranks, over 2 threads", lambda row: number(row["speed_of_ranks_over_threads"], 2)),
     "shapes": ("Model", lambda row: row["model"]),
+    # bench/peers/race.py
+    "racer": ("", lambda row: row["name"]),
+    "generate": ("generated, tokens/s", lambda row: spread(row["generate"], 0)),
+    "prompt": ("prompt of 512, tokens/s", lambda row: spread(row["prompt"], 0)),
+    "race": ("", lambda row: f"{row['what']}: {row['ours']} / {row['theirs']}"),
+    "times": ("ratio", lambda row: spread(row, 2)),
+    "aim": ("aim", lambda row: f"{row['aim']:g}"),
+    # bench/kernel_table.py
+    "spec": ("spec", label),
+    "shape": ("shape", lambda row: row["shape"]),
+    "kernel": ("", lambda row: row["what"]),
+    "avx2": ("avx2", lambda row: number(row.get("avx2/2"), 1)),
+    "avx512vbmi": ("avx512vbmi", lambda row: number(row.get("avx512vbmi/2"), 1)),
 } | {f"on_{nodes}": (f"{nodes} nodes" if nodes > 1 else "1 node",
                     lambda row, nodes=str(nodes): f"{duration(row['seconds'][nodes])} ({100 * row['efficiency'][nodes]:.0f} %)")
      for nodes in (1, 2, 4, 8, 16, 32, 64)
@@ -60,13 +77,16 @@ COLUMNS = {
     ("quantize_traffic", "Read and written, quantize"), ("calibrate_traffic", "calibrate by ranks"))}
 
 
+LEFT = ("method", "model", "calibrated", "what", "shapes", "racer", "race", "spec", "shape", "kernel")
+
+
 def table(name, words):
     name, _, key = name.partition(":")
     results = json.loads((ROOT / name).read_text(encoding="utf-8"))
     rows = results[key or ("stage2" if results.get("schema") == "squish.bench/1" else "rows")]
     columns = words.split()
     lines = ["| " + " | ".join(COLUMNS[column][0] for column in columns) + " |",
-             "|" + "|".join(":--" if column in ("method", "model", "calibrated", "what", "shapes") else "--:" for column in columns) + "|"]
+             "|" + "|".join(":--" if column in LEFT else "--:" for column in columns) + "|"]
     lines += ["| " + " | ".join(COLUMNS[column][1](row) for column in columns) + " |" for row in rows]
     return "\n".join(lines) + "\n"
 

@@ -28,6 +28,19 @@ OURS = {"trellis 2": "trellis:bits=2,code=fast", "trellis 3": "trellis:bits=3,co
 TYPES = {"llama": ["F16", "Q4_0", "Q2_K", "IQ2_XXS"], "ik": ["F16", "Q4_0", "Q2_K", "IQ2_KT", "IQ2_KS", "IQ3_KT"]}
 
 
+# generate or prompt, ours, theirs, the least ratio that this project is after
+AIMS = [("generate", "squish trellis 2", "ik IQ2_KT", 2.5), ("generate", "squish trellis 2", "ik Q4_0", 1.5),
+        ("generate", "squish int4", "ik Q4_0", 1.3), ("generate", "squish F16", "ik F16", 1.3),
+        ("prompt", "squish int4", "llama Q4_0", 1)] + [
+            ("prompt", f"squish {name}", "llama Q4_0", 0.5) for name in (*OURS, "F16") if name != "int4"]
+
+
+def aims_of(ratios):
+    """Those that were raced."""
+    return [{"what": what, "ours": ours, "theirs": theirs, **ratios[f"{what}: {ours} / {theirs}"], "aim": aim}
+            for what, ours, theirs, aim in AIMS if f"{what}: {ours} / {theirs}" in ratios]
+
+
 def call(command):
     done = subprocess.run([str(part) for part in command], capture_output=True, check=False)
     if done.returncode != 0:
@@ -114,6 +127,7 @@ def main():
     parser.add_argument("--ours", nargs="+", default=list(OURS), choices=list(OURS))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--note", default="", help="kept in the result: what the peers are and how they were built")
     parser.add_argument("-o", "--output", type=pathlib.Path, required=True)
     options = parser.parse_args()
     for name in ("squish", "llama", "ik"):
@@ -143,6 +157,7 @@ def main():
         "schema": "squish.race/1", "command": " ".join(sys.argv), "cpu": measure.cpu(),
         "squish": measure.version(options.squish), "threads": options.threads, "rounds": options.rounds,
         "specs": {f"squish {name}": OURS[name] for name in options.ours}, "rows": rows, "ratios": ratios,
+        "aims": aims_of(ratios), "note": options.note,
     }, indent=1) + "\n")
 
 
