@@ -2,7 +2,6 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -30,9 +29,7 @@ std::string version_text() {
 }
 
 int complain(int code, const std::string& sentence) {
-  std::string line = sentence.substr(0, sentence.find_last_not_of('\n') + 1);
-  std::replace(line.begin(), line.end(), '\n', ' ');
-  fmt::print(stderr, "squish: {}\n", printable(line));
+  say_failure(sentence);
   return code;
 }
 

@@ -52,12 +52,6 @@ constexpr std::chrono::seconds kPatience{60};  // with a leader that does not en
 enum Tag : int { kRequest = 1, kReply, kFailure };
 constexpr std::uint64_t kNone = ~std::uint64_t{0};
 
-/// As main() says what fails.
-void say(std::string sentence) {
-  std::ranges::replace(sentence, '\n', ' ');
-  fmt::print(stderr, "squish: {}\n", printable(sentence));
-}
-
 class MpiTeam : public Team {
  public:
   explicit MpiTeam(const Launch& launch) {
@@ -123,7 +117,7 @@ class MpiTeam : public Team {
         std::this_thread::sleep_for(kPause);
       }
     }
-    if (!leads()) say(fmt::format("rank {}: {}", rank_, sentence));
+    if (!leads()) say_failure(fmt::format("rank {}: {}", rank_, sentence));
     MPI_Abort(MPI_COMM_WORLD, code);
   }
 
@@ -220,7 +214,7 @@ class MpiTeam : public Team {
             if (const std::string said = failure(); !said.empty()) {
               if (interrupted()) fail("{}", said);
               // The leader itself may be at work for hours.
-              say(said);
+              say_failure(said);
               MPI_Abort(MPI_COMM_WORLD, 1);
             }
             std::this_thread::sleep_for(kPause);

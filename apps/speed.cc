@@ -4,6 +4,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "apps/commands.h"
@@ -28,7 +29,20 @@ struct Options {
 struct Rates {
   std::vector<double> generated, prompt;
   evaluate::Throughput last;
+
+  evaluate::Throughput all(double read_bandwidth_gbs) const {
+    evaluate::Throughput all = last;
+    all.tps = evaluate::summarise(generated);
+    all.prefill_tps = evaluate::summarise(prompt);
+    all.bandwidth_fraction = all.bytes_per_token * all.tps.median / (1e9 * read_bandwidth_gbs);
+    return all;
+  }
 };
+
+std::string with_extremes(const evaluate::Timing& rate, int digits) {
+  return fmt::format("{:.{}f} ({:.{}f} to {:.{}f})", rate.median, digits, rate.min, digits,
+                     rate.max, digits);
+}
 
 void run(const Options& options) {
   options.machine.choose_isa();
@@ -43,7 +57,8 @@ void run(const Options& options) {
   for (int round = 0; round < options.rounds; ++round) {
     host.read_bandwidth_gbs = std::max(host.read_bandwidth_gbs, evaluate::read_bandwidth(pool));
     for (std::size_t i = 0; i < models.size(); ++i) {
-      rates[i].last = evaluate::measure_throughput(models[i], options.tokens, 1, pool);
+      rates[i].last =
+          evaluate::measure_throughput(models[i], options.tokens, host.read_bandwidth_gbs, pool);
       rates[i].generated.push_back(rates[i].last.tps.median);
       rates[i].prompt.push_back(rates[i].last.prefill_tps.median);
       progress.advance(1);
@@ -64,22 +79,14 @@ void run(const Options& options) {
                        {"rows", report::Json::array()}};
   std::vector<std::vector<std::string>> table;
   for (std::size_t i = 0; i < models.size(); ++i) {
-    const auto generated = evaluate::summarise(rates[i].generated);
-    const auto prompt = evaluate::summarise(rates[i].prompt);
-    const double bytes = rates[i].last.bytes_per_token;
-    const double gbs = 1e-9 * bytes * generated.median;
-    json["rows"].push_back({{"model", options.models[i]},
-                            {"spec", files[i].spec},
-                            {"tps", report::to_json(generated)},
-                            {"prefill_tps", report::to_json(prompt)},
-                            {"bytes_per_token", bytes},
-                            {"bandwidth_fraction", gbs / host.read_bandwidth_gbs},
-                            {"fused", rates[i].last.fused}});
-    table.push_back(
-        {options.models[i],
-         fmt::format("{:.1f} ({:.1f} to {:.1f})", generated.median, generated.min, generated.max),
-         fmt::format("{:.1f}", gbs), fmt::format("{:.0f} %", 100 * gbs / host.read_bandwidth_gbs),
-         fmt::format("{:.0f} ({:.0f} to {:.0f})", prompt.median, prompt.min, prompt.max)});
+    const evaluate::Throughput all = rates[i].all(host.read_bandwidth_gbs);
+    report::Json row = {{"model", options.models[i]}, {"spec", files[i].spec}};
+    row.update(report::to_json(all));
+    json["rows"].push_back(std::move(row));
+    table.push_back({options.models[i], with_extremes(all.tps, 1),
+                     fmt::format("{:.1f}", 1e-9 * all.bytes_per_token * all.tps.median),
+                     fmt::format("{:.0f} %", 100 * all.bandwidth_fraction),
+                     with_extremes(all.prefill_tps, 0)});
   }
   if (options.output_format.format == "md") {
     fmt::print("{}\n{} threads, {}; memory is read at {:.1f} GB/s.\n",

@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cstdio>
+
 namespace squish {
 
 std::string printable(std::string_view text) {
@@ -19,6 +22,12 @@ std::string printable(std::string_view text) {
     }
   }
   return out;
+}
+
+void say_failure(std::string_view sentence) {
+  std::string line(sentence.substr(0, sentence.find_last_not_of('\n') + 1));
+  std::ranges::replace(line, '\n', ' ');
+  fmt::print(stderr, "squish: {}\n", printable(line));
 }
 
 }  // namespace squish

@@ -8,4 +8,7 @@ namespace squish {
 /// C1) become \xNN. Names that come from files go through it before a person sees them.
 std::string printable(std::string_view text);
 
+/// What the program says on standard error when it fails: a line that begins with its name.
+void say_failure(std::string_view sentence);
+
 }  // namespace squish

@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <cassert>
 #include <cstdlib>
-#include <optional>
+#include <iterator>
 
 #include "squish/base/error.h"
 #include "squish/base/isa.h"
@@ -34,20 +34,23 @@ constexpr std::size_t kMostKept = std::size_t{16} << 20;  // values of a prompt
 /// The kernel of Linux has to be asked before a process may use AMX's tiles.
 bool may_use_tiles() {
   constexpr int kRequestPermission = 0x1023, kTileData = 18;
-  static const bool may = syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
-  return may;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 }
 
-/// Leaf 7 of CPUID. Not every compiler's __builtin_cpu_supports() knows these.
-bool has(PanelPath path) {
-  if (path == PanelPath::f32) return true;
-  if (active_isa() != Isa::avx512vbmi) return false;
-  unsigned a = 0, b = 0, c = 0, d = 0;
-  if (__get_cpuid_count(7, 1, &a, &b, &c, &d) == 0 || (a >> 5 & 1) == 0) return false;
-  if (path == PanelPath::bf16) return true;
-  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0) return false;
-  return (d >> 22 & 1) != 0 && (d >> 24 & 1) != 0 && may_use_tiles();
+/// By leaf 7 of CPUID, once: virtual machines are left for it. Not every compiler's
+/// __builtin_cpu_supports() knows these.
+PanelPath best_of_cpu() {
+  static const PanelPath best = [] {
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    if (__get_cpuid_count(7, 1, &a, &b, &c, &d) == 0 || (a >> 5 & 1) == 0) return PanelPath::f32;
+    __get_cpuid_count(7, 0, &a, &b, &c, &d);
+    const bool has_tiles = (d >> 22 & 1) != 0 && (d >> 24 & 1) != 0;
+    return has_tiles && may_use_tiles() ? PanelPath::amx : PanelPath::bf16;
+  }();
+  return best;
 }
+
+PanelPath best_path() { return active_isa() == Isa::avx512vbmi ? best_of_cpu() : PanelPath::f32; }
 
 constexpr PanelPath kPaths[] = {PanelPath::f32, PanelPath::bf16, PanelPath::amx};
 
@@ -62,7 +65,7 @@ const PanelOps* panel_ops(PanelPath path) {
   }
 }
 
-/// A layer's input: rotated if its kernels want that, as floats or in tiles.
+/// A layer's input, rotated if its kernels want that: x, or tiles where a path has loops of ours.
 struct Tokens {
   ConstMatrixView x;
   AlignedVector<float> rotated;
@@ -83,19 +86,20 @@ void rotate(const Rotation& rotation, ConstMatrixView x, std::size_t begin, std:
 void make_tokens(const InputForm& form, ConstMatrixView x, const PanelOps* ops, Tokens& out,
                  ThreadPool& pool) {
   const Rotation* const rotation = form.rotation.get();
-  out.x = x;
-  if (ops == nullptr && rotation == nullptr) return;
-  const std::size_t depth = depth_of(x.cols);
   if (ops == nullptr) {
+    out.x = x;
+    if (rotation == nullptr) return;
     out.rotated.resize(std::max(out.rotated.size(), x.rows * x.cols));
     out.x = {out.rotated.data(), x.rows, x.cols};
-  } else {
-    const std::size_t tiles = (x.rows + kPanelTile - 1) / kPanelTile * depth;
-    out.tiles.resize(std::max(out.tiles.size(), tiles * kPanelTileSize));
+    parallel_for(pool, x.rows, kPanelTile, [&](std::size_t begin, std::size_t end) {
+      rotate(*rotation, x, begin, end, out.rotated.data() + begin * x.cols);
+    });
+    return;
   }
+  const std::size_t depth = depth_of(x.cols);
+  const std::size_t tiles = (x.rows + kPanelTile - 1) / kPanelTile * depth;
+  out.tiles.resize(std::max(out.tiles.size(), tiles * kPanelTileSize));
   parallel_for(pool, x.rows, kPanelTile, [&](std::size_t begin, std::size_t end) {
-    if (ops == nullptr)
-      return rotate(*rotation, x, begin, end, out.rotated.data() + begin * x.cols);
     thread_local AlignedVector<float> rotated;
     const float* from = x.row(begin).data();
     std::size_t stride = x.stride;
@@ -128,12 +132,21 @@ MatrixView columns(const MatrixView& y, std::size_t begin, std::size_t end) {
   return {y.data + begin, y.rows, end - begin, y.stride};
 }
 
-PanelPath wished() {
+}  // namespace
+
+std::vector<PanelPath> available_panel_paths() {
+  std::vector<PanelPath> paths;
+  std::ranges::copy_if(kPaths, std::back_inserter(paths),
+                       [](PanelPath path) { return path <= best_path(); });
+  return paths;
+}
+
+PanelPath panel_path() {
   const char* const wish = std::getenv("SQUISH_PANELS");
-  if (wish == nullptr || *wish == '\0') return available_panel_paths().back();
+  if (wish == nullptr || *wish == '\0') return best_path();
   for (const PanelPath path : kPaths) {
     if (wish != to_string(path)) continue;
-    if (!has(path)) {
+    if (path > best_path()) {
       fail_usage("SQUISH_PANELS={}: this CPU, or the instruction set {}, does not have it", wish,
                  to_string(active_isa()));
     }
@@ -141,16 +154,6 @@ PanelPath wished() {
   }
   fail_usage("SQUISH_PANELS={}: expected f32, bf16 or amx", wish);
 }
-
-}  // namespace
-
-std::vector<PanelPath> available_panel_paths() {
-  std::vector<PanelPath> paths;
-  std::ranges::copy_if(kPaths, std::back_inserter(paths), has);
-  return paths;
-}
-
-PanelPath panel_path() { return wished(); }
 
 std::string_view to_string(PanelPath path) {
   switch (path) {

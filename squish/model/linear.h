@@ -51,9 +51,10 @@ struct StoredWeights {
 StoredWeights packed_weights(std::shared_ptr<const quant::Packed> packed, bool with_kernel);
 
 /// Up to `fused` tokens at a time are multiplied straight from the stored bytes, if there is a
-/// kernel, and more, as long as they are no more than columns, if it has decode(); else weights are
-/// decoded for every call into a buffer of the calling thread, which all such layers share and
-/// which stays as large as the largest of them: a window's product costs far more than that. (What
+/// kernel, and more, as long as they are no more than columns or it rotates nothing, if it has
+/// decode(); else weights are decoded for every call into a buffer of the calling thread, which all
+/// such layers share and which stays as large as the largest of them: a window's product costs far
+/// more than that. With a kernel several tokens go by kernels::panel_path(), without in f32. (What
 /// has no kernel had better be decoded once for generation, into a dense_linear().)
 std::unique_ptr<Linear> stored_linear(StoredWeights weights, std::size_t fused = kFewTokens);
 /// The same of packed_weights().

@@ -27,6 +27,14 @@ Json to_json(const evaluate::Timing& timing) {
       {"median", timing.median}, {"min", timing.min}, {"max", timing.max}, {"runs", timing.runs}};
 }
 
+Json to_json(const evaluate::Throughput& throughput) {
+  return {{"tps", to_json(throughput.tps)},
+          {"prefill_tps", to_json(throughput.prefill_tps)},
+          {"bytes_per_token", throughput.bytes_per_token},
+          {"bandwidth_fraction", throughput.bandwidth_fraction},
+          {"fused", throughput.fused}};
+}
+
 Json to_json(const evaluate::Host& host) {
   return {{"cpu", host.cpu},
           {"isa", host.isa},
@@ -90,11 +98,7 @@ Json to_json(const evaluate::Row<evaluate::ModelResult>& row, const evaluate::Pa
     json["text_sha256"] = passage->sha256;
   }
   if (result.throughput) {
-    json["tps"] = to_json(result.throughput->tps);
-    json["prefill_tps"] = to_json(result.throughput->prefill_tps);
-    json["bytes_per_token"] = result.throughput->bytes_per_token;
-    json["bandwidth_fraction"] = result.throughput->bandwidth_fraction;
-    json["fused"] = result.throughput->fused;
+    json.update(to_json(*result.throughput));
   }
   json["backend"] = backend_name();
   return json;

@@ -15,6 +15,7 @@ namespace squish::report {
 using Json = nlohmann::ordered_json;
 
 Json to_json(const evaluate::Timing& timing);
+Json to_json(const evaluate::Throughput& throughput);
 Json to_json(const evaluate::Host& host);
 Json to_json(const evaluate::Row<evaluate::MatrixResult>& row);
 /// `passage` is what the perplexities were measured on; null: none were.

@@ -1,15 +1,13 @@
 #pragma once
-#include <unistd.h>
-
 #include <cmath>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
 
 #include "squish/base/half.h"
 #include "squish/base/random.h"
+#include "tests/io/writers.h"
 
 namespace squish::test {
 
@@ -23,25 +21,19 @@ class TinyModel {
   /// `weight` replaces the first weight of `replaced`.
   explicit TinyModel(std::uint64_t seed = 1, float weight = 0.01f,
                      const std::string& replaced = "model.layers.1.mlp.down_proj.weight") {
-    std::string name = (std::filesystem::temp_directory_path() / "squish-tiny-XXXXXX").string();
-    if (::mkdtemp(name.data()) == nullptr) throw std::runtime_error("no temporary directory");
-    path_ = name;
     write_config();
     write_tokenizer();
     write_weights(seed, weight, replaced);
   }
-  ~TinyModel() { std::filesystem::remove_all(path_); }
-  TinyModel(const TinyModel&) = delete;
-  TinyModel& operator=(const TinyModel&) = delete;
 
-  const std::filesystem::path& path() const { return path_; }
+  const std::filesystem::path& path() const { return directory_.path(); }
   std::size_t parameters() const { return parameters_; }
 
  private:
   using Json = nlohmann::ordered_json;
 
   void write(const std::string& name, const std::string& content) const {
-    std::ofstream(path_ / name, std::ios::binary) << content;
+    directory_.write(name, content);
   }
 
   void write_config() const {
@@ -137,7 +129,7 @@ class TinyModel {
           std::string(reinterpret_cast<const char*>(&length), 8) + text + data);
   }
 
-  std::filesystem::path path_;
+  io::testing::TemporaryDirectory directory_;
   std::size_t parameters_ = 0;
 };
 

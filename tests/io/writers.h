@@ -19,8 +19,9 @@ namespace squish::io::testing {
 /// A directory of its own, removed with everything in it.
 class TemporaryDirectory {
  public:
-  TemporaryDirectory() {
-    std::string name = (std::filesystem::temp_directory_path() / "squish-io-XXXXXX").string();
+  explicit TemporaryDirectory(
+      const std::filesystem::path& in = std::filesystem::temp_directory_path()) {
+    std::string name = (in / "squish-test-XXXXXX").string();
     if (::mkdtemp(name.data()) == nullptr) fail("{}: cannot be made", name);
     path_ = name;
   }

@@ -116,11 +116,11 @@ TEST(PackedLinear, TakesAnyNumberOfTokensByWhateverPath) {
     for (const std::size_t tokens :
          {std::size_t{1}, kFewTokens, kFewTokens + 1, std::size_t{70}, std::size_t{71}}) {
       const Matrix x = random_matrix(tokens, 70, 2);
-      Matrix ya(tokens, 300), yb(tokens, 77);
       const Linear* const layers[] = {a.get(), b.get()};
-      const MatrixView outputs[] = {ya, yb};
       for (const auto path : kernels::available_panel_paths()) {
         const kernels::ForcedPanels forced(path);
+        Matrix ya(tokens, 300), yb(tokens, 77);
+        const MatrixView outputs[] = {ya, yb};
         apply_all(layers, x, outputs, pool);
         const double tolerance = path == kernels::PanelPath::f32 ? 1e-4 : 1e-2;
         expect_close(x, wa, ya, tolerance);
