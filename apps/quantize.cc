@@ -13,6 +13,7 @@
 #include "squish/base/interrupt.h"
 #include "squish/base/text.h"
 #include "squish/compress/job.h"
+#include "squish/compress/sensitivity.h"
 #include "squish/compress/sequential.h"
 #include "squish/evaluate/presets.h"
 #include "squish/quant/shared_codebooks.h"
@@ -38,6 +39,10 @@ constexpr const char* kCandidates =
     "trellis:bits=4,code=fast;trellis:bits=5,code=fast;trellis:bits=6,code=fast;"
     "trellis:bits=8,code=fast";
 
+std::size_t held_out_window(const io::ModelFiles& files) {
+  return std::min(kHeldOutWindow, files.config.max_context);
+}
+
 /// What specs are chosen by; absent without a target.
 std::optional<compress::Target> make_target(const Options& options, const io::ModelFiles& files) {
   if (options.target_bpw == 0 && options.target_size.empty()) return {};
@@ -59,7 +64,7 @@ std::optional<compress::Target> make_target(const Options& options, const io::Mo
   target.windows =
       evaluate::cut_passage(text, model::Tokenizer(files.tokenizer), files.config.max_context,
                             {.protocol = evaluate::Protocol::gptq,
-                             .ctx = std::min(kHeldOutWindow, files.config.max_context),
+                             .ctx = held_out_window(files),
                              .tokens = kHeldOutTokens})
           .windows;
   return target;
@@ -67,15 +72,13 @@ std::optional<compress::Target> make_target(const Options& options, const io::Mo
 
 /// What can be said before anything is compressed: each candidate for all, and the target.
 void print_target(const io::ModelFiles& files, const compress::Plan& plan,
-                  const compress::Target& target) {
+                  const compress::Target& target, std::size_t memory) {
   std::uint64_t kept = 0;
   for (const std::string& name : plan.kept) kept += files.table.at(name).stored_bytes();
   fmt::print(
       "target: {}; specs are chosen by measured loss, which compresses every tensor by every "
       "candidate; each for all tensors:\n\n{:>6}  {:>8}  {}\n",
       describe(target), "bits", "MB", "candidate");
-  const std::size_t measuring =
-      sizeof(float) * files.config.vocab * (files.config.hidden + kHeldOutTokens);
   double all = 0;  // bits of all candidates
   for (const quant::Spec& spec : target.candidates) {
     const quant::Method& method = quant::find_method(spec.method());
@@ -96,9 +99,8 @@ void print_target(const io::ModelFiles& files, const compress::Plan& plan,
   fmt::print(
       "\nbits: a weight, of the tensors whose spec is chosen, by the methods' formulas; MB: "
       "the whole model. While the job runs (or in --candidates) all candidates lie on disk, {:.1f} "
-      "MB. Losses are measured a layer at a time; the head and the logits of the held-out windows "
-      "are held in floats, up to {:.1f} MB.\n",
-      1e-6 * all / 8, 1e-6 * static_cast<double>(measuring));
+      "MB.\npeak memory: {:.0f} MB\n",
+      1e-6 * all / 8, 1e-6 * static_cast<double>(memory));
 }
 
 void print_plan(const io::ModelFiles& files, const compress::Plan& plan,
@@ -142,9 +144,6 @@ void run(Options options, Team& team) {
   if (!has_target && !options.job.candidates.empty()) {
     fail_usage("--candidates {}: for a job with a target", options.job.candidates.string());
   }
-  if (has_target && !options.max_memory.empty()) {
-    fail_usage("--max-memory {}: for a job of fixed specs, not with a target", options.max_memory);
-  }
   if (options.sequential && !has_target && !options.calibration.empty()) {
     fail_usage("--calib {}: --sequential calibrates behind each layer anew, on --text",
                options.calibration);
@@ -178,18 +177,24 @@ void run(Options options, Team& team) {
   if (target) check_target(files, plan, *target, pool);
   const bool calibrated =
       options.sequential || !options.calibration.empty() || !options.text.empty();
-  std::size_t calibrating = 0;
-  if (!options.text.empty() && options.calibration.empty() && !options.sequential &&
+  std::size_t apart = 0;  // what is not held while tensors are compressed
+  if (!options.text.empty() && options.calibration.empty() && (has_target || !options.sequential) &&
       (options.dry_run || max_memory > 0)) {
     evaluate::Text text = evaluate::load_calibration_text(options.text);
-    calibrating = compress::calibration_memory(
+    apart = compress::calibration_memory(
         files, cut_calibration_text(files, {.tokens = options.tokens}, text).windows);
   }
+  if (target) {
+    apart = std::max(
+        apart, compress::probing_memory(files.config, held_out_window(files), kHeldOutTokens));
+  }
+  const std::vector<quant::Spec> candidates =
+      target ? target->candidates : std::vector<quant::Spec>();
   const auto memory_of = [&](int at_once) {
     const std::size_t compressing =
-        compress::peak_memory(plan, calibrated, static_cast<std::size_t>(at_once)) +
+        compress::peak_memory(plan, calibrated, static_cast<std::size_t>(at_once), candidates) +
         (options.sequential ? compress::sequential_memory(files, options.job.sequential) : 0);
-    return std::max(compressing, calibrating);
+    return std::max(compressing, apart);
   };
   options.job.at_once = pool.size();
   while (max_memory > 0 && memory_of(options.job.at_once) > max_memory) {
@@ -201,7 +206,7 @@ void run(Options options, Team& team) {
   if (options.dry_run) {
     if (!team.leads()) return;
     if (target) {
-      print_target(files, plan, *target);
+      print_target(files, plan, *target, memory_of(options.job.at_once));
     } else {
       print_plan(files, plan, compress::estimate(files, plan, calibrated, pool),
                  memory_of(options.job.at_once), pool.size(), options.sequential);
@@ -298,8 +303,8 @@ void add_quantize(CLI::App& app, Team& team) {
       ->capture_default_str();
   command
       ->add_option("--max-memory", options->max_memory,
-                   "Of a job of fixed specs, in each process: fewer tensors at a time where they "
-                   "need more, an error where one does: 500M, 2GiB")
+                   "In each process: fewer tensors at a time where they need more, an error where "
+                   "one does: 500M, 2GiB")
       ->check(not_empty);
   command->add_option("--seed", options->job.seed, "Seed of all random numbers")
       ->check(not_negative)

@@ -10,6 +10,7 @@
 
 #include "squish/base/random.h"
 #include "squish/compress/plan.h"
+#include "squish/compress/prepared_inputs.h"
 #include "squish/io/calibration.h"
 
 namespace squish::compress {
@@ -75,29 +76,50 @@ Trial try_on(const quant::Spec& spec, std::size_t cols, bool calibrated, ThreadP
   return trial;
 }
 
-bool has_moments(const PlannedTensor& tensor, bool calibrated) {
-  return calibrated && tensor.linear && quant::find_method(tensor.spec.method()).prepare != nullptr;
+bool has_moments(const PlannedTensor& tensor, const quant::Spec& spec, bool calibrated) {
+  return calibrated && tensor.linear && quant::find_method(spec.method()).prepare != nullptr;
 }
+
+/// What methods make of one input: doubles, n x n.
+struct Preparing {
+  std::map<PrepareKey, double> kept;
+  double most = 0;  // that one needs while it is made, beyond what it keeps
+
+  void add(const quant::Spec& spec, const quant::WorkingMemory& need) {
+    double& own = kept[prepare_key(spec)];
+    own = std::max(own, need.prepared);
+    most = std::max(most, need.preparing - need.prepared);
+  }
+  double in_all() const {
+    double sum = 0;
+    for (const auto& [key, own] : kept) sum += own;
+    return sum;
+  }
+};
 
 }  // namespace
 
-std::size_t peak_memory(const Plan& plan, bool calibrated, std::size_t at_once) {
+std::size_t peak_memory(const Plan& plan, bool calibrated, std::size_t at_once,
+                        std::span<const quant::Spec> candidates) {
   double peak = 0;
   for (const TensorRun& run : runs_of_one_input(plan.compressed, false)) {
-    std::vector<double> each;  // of the run's tensors
-    double preparing = 0, prepared = 0;
+    std::vector<double> each;  // of the run's tensors, by each candidate
+    Preparing input;
+    const double cols = static_cast<double>(plan.compressed[run.begin].cols);
     for (std::size_t t = run.begin; t < run.end; ++t) {
       const PlannedTensor& tensor = plan.compressed[t];
-      const quant::WorkingMemory& need = quant::find_method(tensor.spec.method()).memory;
-      const double cols = static_cast<double>(tensor.cols);
-      each.push_back(sizeof(float) * need.weights * static_cast<double>(tensor.rows) * cols);
-      if (!has_moments(tensor, calibrated)) continue;
-      preparing = std::max(preparing, sizeof(double) * need.preparing * cols * cols);
-      prepared = std::max(prepared, sizeof(double) * need.prepared * cols * cols);
+      const bool is_chosen = tensor.by_rule || candidates.empty();
+      for (const quant::Spec& spec : is_chosen ? std::span(&tensor.spec, 1) : candidates) {
+        const quant::WorkingMemory& need = quant::find_method(spec.method()).memory;
+        each.push_back(sizeof(float) * need.weights * static_cast<double>(tensor.rows) * cols);
+        if (has_moments(tensor, spec, calibrated)) input.add(spec, need);
+      }
     }
     std::ranges::sort(each, std::greater());
     each.resize(std::min(each.size(), at_once));
-    peak = std::max({peak, preparing, prepared + std::accumulate(each.begin(), each.end(), 0.0)});
+    const double square = sizeof(double) * cols * cols, kept = square * input.in_all();
+    peak = std::max(
+        {peak, kept + square * input.most, kept + std::accumulate(each.begin(), each.end(), 0.0)});
   }
   return static_cast<std::size_t>(kProgramBytes + peak);
 }
@@ -111,7 +133,7 @@ Estimate estimate(const io::ModelFiles& files, const Plan& plan, bool calibrated
   double bytes = 0;
   for (const PlannedTensor& tensor : plan.compressed) {
     const std::string spec = tensor.spec.full();
-    const bool with_moments = has_moments(tensor, calibrated);
+    const bool with_moments = has_moments(tensor, tensor.spec, calibrated);
     const double weights = static_cast<double>(tensor.rows) * static_cast<double>(tensor.cols);
     bytes += tensor.nominal_bpw * weights / 8;
     auto [at, is_new] = trials.try_emplace({spec, tensor.cols, with_moments});

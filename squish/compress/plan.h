@@ -1,6 +1,7 @@
 #pragma once
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -58,9 +59,11 @@ struct TensorRun {
 std::vector<TensorRun> runs_of_one_input(const std::vector<PlannedTensor>& tensors,
                                          bool largest_first);
 
-/// Anonymous memory that a job of fixed specs holds at its peak; `at_once`: of the tensors of one
-/// input, so many are compressed at a time. `calibrated`: with the moments of the inputs.
-std::size_t peak_memory(const Plan& plan, bool calibrated, std::size_t at_once);
+/// Anonymous memory that compressing holds at its peak; `at_once`: of the tensors of one input, so
+/// many are compressed at a time. `calibrated`: with the moments of the inputs. `candidates`: what
+/// each tensor that no rule names is compressed by, one after the other; empty: its own spec.
+std::size_t peak_memory(const Plan& plan, bool calibrated, std::size_t at_once,
+                        std::span<const quant::Spec> candidates = {});
 
 /// What a job is going to take besides, from the plan alone.
 struct Estimate {

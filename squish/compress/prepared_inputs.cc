@@ -2,6 +2,13 @@
 
 namespace squish::compress {
 
+PrepareKey prepare_key(const quant::Spec& spec) {
+  const quant::Method& method = quant::find_method(spec.method());
+  std::string values;
+  for (const std::string& key : method.prepare_keys) values += spec.word(key) + ",";
+  return {method.prepare, values};
+}
+
 PreparedInputs::PreparedInputs(const io::Calibration* calibration, std::uint64_t seed,
                                ThreadPool& pool)
     : PreparedInputs(
@@ -27,10 +34,7 @@ const quant::Prepared* PreparedInputs::prepared(const std::string& tensor,
                                                 const quant::Spec& spec) {
   const quant::InputMoments* const found = moments(tensor);
   if (found == nullptr) return nullptr;
-  const quant::Method& method = quant::find_method(spec.method());
-  std::string values;
-  for (const std::string& key : method.prepare_keys) values += spec.word(key) + ",";
-  auto [at, is_new] = prepared_.try_emplace({method.prepare, values});
+  auto [at, is_new] = prepared_.try_emplace(prepare_key(spec));
   if (is_new) at->second = quant::prepare(*found, spec, pool_, seed_, input_);
   return at->second.get();
 }

@@ -11,6 +11,11 @@
 
 namespace squish::compress {
 
+/// All that what a method makes of an input depends on besides the moments: the function that makes
+/// it, and the values that this reads.
+using PrepareKey = std::pair<decltype(quant::Method::prepare), std::string>;
+PrepareKey prepare_key(const quant::Spec& spec);
+
 /// A calibration as the methods take it. What tensors with one input share (its moments, and what
 /// methods make of them) is made once as long as they come one after the other, and one input at a
 /// time is in memory.
@@ -36,11 +41,7 @@ class PreparedInputs {
   ThreadPool& pool_;
   std::string input_;                           // the last asked for
   std::optional<quant::InputMoments> moments_;  // of it
-  /// By all that it depends on besides the moments: the function that makes it, and what that
-  /// reads.
-  std::map<std::pair<decltype(quant::Method::prepare), std::string>,
-           std::shared_ptr<const quant::Prepared>>
-      prepared_;
+  std::map<PrepareKey, std::shared_ptr<const quant::Prepared>> prepared_;
 };
 
 }  // namespace squish::compress

@@ -136,4 +136,16 @@ void probe_layers(const io::ModelFiles& files, std::span<const std::vector<model
   Prober(files, windows, probe, pool).run();
 }
 
+std::size_t probing_memory(const io::ModelConfig& c, std::size_t window, std::size_t tokens) {
+  constexpr std::size_t kProgram = 48'000'000;  // and the products' panels
+  const std::size_t attention = c.heads * c.head_dim, kv = c.kv_heads * c.head_dim;
+  const std::size_t head = c.vocab * c.hidden, logits = c.vocab * (tokens + 2 * kPositions);
+  const std::size_t cache = 2 * window * kv * c.layers;
+  const std::size_t pass = window * (2 * c.hidden + 2 * attention + 2 * kv + 2 * c.intermediate) +
+                           (tokens + window) * c.hidden;
+  // One that is decoded, the replacement, and what decoding that takes.
+  const std::size_t layer = 3 * c.hidden * std::max(c.intermediate, attention);
+  return kProgram + sizeof(float) * (head + logits + cache + pass + layer);
+}
+
 }  // namespace squish::compress

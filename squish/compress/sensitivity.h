@@ -19,10 +19,13 @@ struct Probe {
 };
 
 /// Calls `found` for each linear layer that is wanted, in the order of io::linear_names(). Each is
-/// replaced alone; the blocks before it are run once for all. Memory: the head in floats and the
-/// logits of all positions. Deterministic for any number of threads. Error if logits are not
-/// finite.
+/// replaced alone; the blocks before it are run once for all. Deterministic for any number of
+/// threads. Error if logits are not finite.
 void probe_layers(const io::ModelFiles& files, std::span<const std::vector<model::TokenId>> windows,
                   const Probe& probe, ThreadPool& pool);
+
+/// Anonymous memory that it takes at most, of `tokens` in windows of at most `window`: mostly the
+/// head in floats and the logits of all positions.
+std::size_t probing_memory(const io::ModelConfig& config, std::size_t window, std::size_t tokens);
 
 }  // namespace squish::compress

@@ -229,13 +229,26 @@ TEST_F(QuantizeToTarget, KeptCandidatesServeOtherTargets) {
   EXPECT_EQ(folders(), 8);
 }
 
+TEST_F(QuantizeToTarget, LimitedMemoryChangesNoByte) {
+  quantize({"--target-bpw", "4"});
+  const auto whole = bytes();
+  fs::remove_all(directory() / "out");
+  const Outcome plan = squish(command({"--target-bpw", "4", "--threads", "1", "--dry-run"}));
+  const std::size_t at = plan.out.find("peak memory: ");
+  ASSERT_NE(at, std::string::npos) << plan.out;
+  const int megabytes = std::stoi(plan.out.substr(at + 13));
+  quantize({"--target-bpw", "4", "--max-memory", std::to_string(megabytes + 1) + "M"});
+  EXPECT_EQ(bytes(), whole);
+}
+
 TEST_F(QuantizeToTarget, WrongRequestsFailBeforeAnythingRuns) {
   expect_failure(command({"--target-bpw", "3", "--target-size", "3M"}), 2, "--target-size");
   for (const char* const size : {"3X", "M", "-3", "0", "1e30", "3 M"}) {
     expect_failure(command({"--target-size", size}), 2, "--target-size");
   }
   expect_failure(command({"--target-bpw", "-1"}), 2, "--target-bpw");
-  expect_failure(command({"--target-bpw", "4", "--max-memory", "1K"}), 2, "not with a target");
+  expect_failure(command({"--text", text(), "--target-bpw", "4", "--max-memory", "1K"}), 1,
+                 "this job needs about");
   expect_failure({"quantize", model(), "-o", "out"}, 2, "--spec");
   expect_failure(
       {"quantize", model(), "-o", "out", "--target-bpw", "4", "--spec", "int4;int4:g=64"}, 2,

@@ -38,5 +38,22 @@ TEST(Estimate, MemoryIsThatOfTheTensorsAtOnceOrOfPreparingTheirInput) {
   EXPECT_EQ(peak_memory(aqlm, true, 1) - program, 8 * 95 * 40 * 4000 + 4 * 4 * 10 * 4000);
 }
 
+TEST(Estimate, CandidatesOfAnInputAreKeptTogetherAndCodedOneByOne) {
+  const auto spec = [](const char* words) { return quant::Spec::parse(words); };
+  Plan plan;
+  plan.compressed.push_back({"l.mlp.down_proj.weight", spec("aqlm"), 10000, 4000, 2, false, true});
+  const auto of = [&](const std::vector<quant::Spec>& candidates, std::size_t at_once) {
+    return peak_memory(plan, true, at_once, candidates);
+  };
+  const std::vector<quant::Spec> one = {spec("aqlm")}, alike = {spec("quip"), spec("quip:bits=3")},
+                                 both = {spec("aqlm"), spec("quip")};
+  EXPECT_EQ(of(one, 1), peak_memory(plan, true, 1));
+  EXPECT_EQ(of(alike, 1), of({alike[0]}, 1));  // prepare an input alike
+  EXPECT_GT(of(alike, 2), of(alike, 1));
+  EXPECT_GT(of(both, 1), std::max(of({both[0]}, 1), of({both[1]}, 1)));
+  plan.compressed[0].by_rule = true;
+  EXPECT_EQ(of(both, 2), peak_memory(plan, true, 2));
+}
+
 }  // namespace
 }  // namespace squish::compress
