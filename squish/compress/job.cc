@@ -336,8 +336,9 @@ class Job {
         lock.emplace(lock_directory(options_.candidates, true));
       return write_tensors(wanted, log, advance);
     };
+    const Candidates candidates{store, [&] { inputs_->release(); }};
     Decision decision = decide(files_, plan_, *options_.target, options_.out,
-                               candidate_folders(job), store, options_.quiet, team_, pool_);
+                               candidate_folders(job), candidates, options_.quiet, team_, pool_);
     plan_ = std::move(decision.plan);
     candidates_ = std::move(decision.files);
     for (std::size_t i = 0; i < plan_.compressed.size(); ++i) {

@@ -19,11 +19,16 @@ PreparedInputs::PreparedInputs(const io::Calibration* calibration, std::uint64_t
           },
           seed, pool) {}
 
+void PreparedInputs::release() {
+  prepared_.clear();
+  moments_.reset();
+  input_.clear();
+}
+
 const quant::InputMoments* PreparedInputs::moments(const std::string& tensor) {
   const std::string input = io::input_name(tensor);
   if (input != input_) {
-    prepared_.clear();
-    moments_.reset();  // before the next is there
+    release();  // before the next is there
     input_ = input;
     moments_ = source_(tensor);
   }

@@ -32,6 +32,8 @@ class PreparedInputs {
   /// For EncodeContext; null where the tensor's input was not calibrated or the method makes no
   /// use of it. Lives until a tensor with another input is asked for.
   const quant::Prepared* prepared(const std::string& tensor, const quant::Spec& spec);
+  /// Forgets the last input.
+  void release();
   /// Null where the tensor's input was not calibrated. Lives as long.
   const quant::InputMoments* moments(const std::string& tensor);
 

@@ -330,12 +330,13 @@ std::string all_specs(const Target& target) {
 }
 
 Decision decide(const io::ModelFiles& files, const Plan& plan, const Target& target,
-                const fs::path& out, const std::vector<fs::path>& folders, const Store& store,
-                bool quiet, Team& team, ThreadPool& pool) {
+                const fs::path& out, const std::vector<fs::path>& folders,
+                const Candidates& candidates, bool quiet, Team& team, ThreadPool& pool) {
   Decider decider(files, plan, target, out, folders, quiet || !team.leads(), pool);
   if (team.broadcast(decider.read_plan() ? "known" : "").empty()) {
     decider.budget();
-    decider.compress(store, team);
+    decider.compress(candidates.store, team);
+    candidates.release();
     if (team.leads()) {
       const std::uint64_t budget = decider.budget();
       decider.probe(budget);

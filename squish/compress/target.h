@@ -45,7 +45,10 @@ struct Wanted {
 
 /// Called before and after each tensor.
 using Advance = std::function<void(const PlannedTensor& tensor, bool is_done)>;
-using Store = std::function<std::vector<Stored>(const std::vector<Wanted>&, const Advance&)>;
+struct Candidates {
+  std::function<std::vector<Stored>(const std::vector<Wanted>&, const Advance&)> store;
+  std::function<void()> release;  ///< called when all are there, before the model is run
+};
 
 /// In the checkpoint's directory while the job is unfinished, and the plan that comes of it
 /// (docs/format.md).
@@ -69,7 +72,7 @@ struct Decision {
 /// The ranks of `team` share out the candidates; the leader does the rest.
 Decision decide(const io::ModelFiles& files, const Plan& plan, const Target& target,
                 const std::filesystem::path& out, const std::vector<std::filesystem::path>& folders,
-                const Store& store, bool quiet, Team& team, ThreadPool& pool);
+                const Candidates& candidates, bool quiet, Team& team, ThreadPool& pool);
 
 /// Error if the smallest candidates exceed the target by the methods' formulas, which are never
 /// above what is stored.

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <limits>
 #include <map>
+#include <type_traits>
 
 #include "squish/base/isa.h"
 #include "squish/quant/viterbi.isa.h"
@@ -29,6 +30,9 @@ double largest_difference(unsigned bits) { return bits <= 2 ? 5 : 2.5; }
 // Steps on each side of the seam that are coded again, in states' memories: further away the path
 // is the same.
 constexpr std::size_t kSeamMemories = 9;
+
+constexpr std::size_t kGap = 32;  // a line of the cache, of metrics
+constexpr unsigned kMostSteps = std::extent_v<decltype(ViterbiStep::errors)>;
 
 }  // namespace
 
@@ -65,10 +69,18 @@ std::int16_t ViterbiCode::whole(float x) const {
 }
 
 ViterbiEncoder::ViterbiEncoder(const ViterbiCode& code)
-    : code_(code),
-      metrics_(code.code().states()),
-      next_(code.code().states()),
-      errors_(4 * code.values_[0].size()) {}
+    : code_(code), errors_(4 * code.values_[0].size()) {
+  const ViterbiOps& ops = viterbi_ops();
+  const unsigned bits = code.code().step_bits();
+  const unsigned steps = static_cast<unsigned>(ops.steps[bits - 1]), taken = bits * steps;
+  const bool has_tiles = ops.lanes << 2 * taken <= code.code().states();
+  // At more steps a pass the tile would push their errors out of the first-level cache.
+  passes_ = has_tiles && steps == 1 ? 2 : 1;
+  gap_ = has_tiles ? kGap : 0;
+  segment_bits_ = code.code().state_bits - taken;
+  metrics_.resize(code.code().states() + (gap_ << taken));
+  next_.resize(metrics_.size());
+}
 
 void ViterbiEncoder::best_path(std::span<const float> x, std::size_t ring, std::size_t first,
                                std::size_t steps, std::int64_t low, std::int64_t after) {
@@ -76,16 +88,23 @@ void ViterbiEncoder::best_path(std::span<const float> x, std::size_t ring, std::
   const TrellisCode& code = code_.code();
   const unsigned bits = code.step_bits(), width = code.state_bits;
   const std::size_t groups = code.states() >> bits;
-  back_.resize(std::max(back_.size(), steps * groups));
+  const std::size_t segment = std::size_t{1} << segment_bits_;  // and as many bytes of back_
+  back_.resize(std::max(back_.size(), steps * segment));
 
   // From the last step to the first: so the states that follow from one stand side by side.
-  for (std::size_t s = 0; s < code.states(); ++s) {
-    const bool free = after == kAny || static_cast<std::int64_t>(s & (groups - 1)) == after;
-    metrics_[s] = static_cast<std::uint16_t>((free ? 0 : 0xffff << bits) | s >> (width - bits));
+  for (std::size_t s = 0; s < code.states(); s += segment) {
+    const std::size_t tag = s >> (width - bits);
+    std::fill_n(&metrics_[place(s)], segment,
+                static_cast<std::uint16_t>((after == kAny ? 0 : 0xffff << bits) | tag));
+  }
+  for (std::size_t tag = 0; after != kAny && tag < std::size_t{1} << bits; ++tag) {
+    metrics_[place((tag << (width - bits)) + static_cast<std::size_t>(after))] =
+        static_cast<std::uint16_t>(tag);
   }
   ViterbiStep step{};
   step.offsets = code_.offsets_.data();
-  const auto together = static_cast<std::size_t>(ops.steps[bits - 1]);
+  step.gap = gap_;
+  const auto together = passes_ * static_cast<std::size_t>(ops.steps[bits - 1]);
   assert(steps % together == 0);
   for (std::size_t end = steps; end > 0; end -= together) {
     for (std::size_t t = 0; t < together; ++t) {
@@ -107,11 +126,11 @@ void ViterbiEncoder::best_path(std::span<const float> x, std::size_t ring, std::
         std::fill_n(errors, count, std::uint16_t{0});
       }
       step.errors[t] = errors;
-      step.back[t] = &back_[q * groups];
+      step.back[t] = &back_[q * segment];
     }
     step.metrics = metrics_.data();
     step.next = next_.data();
-    step.base = ops.advance[bits - 1](width, step);
+    step.base = ops.advance[passes_ - 1][bits - 1](width, step);
     std::swap(metrics_, next_);
   }
 
@@ -120,15 +139,29 @@ void ViterbiEncoder::best_path(std::span<const float> x, std::size_t ring, std::
   const std::size_t stride = low == kAny ? 1 : groups;
   for (std::size_t s = low == kAny ? 0 : static_cast<std::size_t>(low); s < code.states();
        s += stride) {
-    const auto metric = static_cast<std::uint16_t>(metrics_[s] >> bits);
+    const auto metric = static_cast<std::uint16_t>(metrics_[place(s)] >> bits);
     if (metric < best_metric) best = s, best_metric = metric;
   }
   path_.resize(steps);
   for (std::size_t q = 0; q < steps; ++q) {
     path_[q] = static_cast<std::uint32_t>(best);
     const std::size_t j = best >> bits;
-    best = j | std::size_t{back_[q * groups + j]} << (width - bits);
+    best = j | back(q, steps, j) << (width - bits);
   }
+}
+
+std::size_t ViterbiEncoder::back(std::size_t q, std::size_t steps, std::size_t j) const {
+  const ViterbiOps& ops = viterbi_ops();
+  const unsigned bits = code_.code().step_bits();
+  // As take_best() names them: what came in the steps of the pass before, and what is left of the
+  // highest bits, choose bits of a byte.
+  const std::size_t came = (steps - 1 - q) % static_cast<std::size_t>(ops.steps[bits - 1]) * bits;
+  const std::size_t places = (std::size_t{1} << segment_bits_) / ops.lanes;
+  const std::size_t lane = j % ops.lanes, vector = j / ops.lanes;
+  const std::size_t part = vector & ((std::size_t{1} << came) - 1), rest = vector >> came;
+  const std::size_t which = rest / places << came | part;
+  const std::size_t byte = (q << segment_bits_) + rest % places * ops.lanes + lane;
+  return back_[byte] >> (which * bits) & ((std::size_t{1} << bits) - 1);
 }
 
 void ViterbiEncoder::encode(std::span<const float> x, std::span<std::uint16_t> symbols) {

@@ -51,7 +51,15 @@ class ViterbiEncoder {
   void best_path(std::span<const float> x, std::size_t ring, std::size_t first, std::size_t steps,
                  std::int64_t low, std::int64_t after);
 
+  /// Of the states j + i * 2^(state_bits - step_bits), i of the best one after step q of `steps`.
+  std::size_t back(std::size_t q, std::size_t steps, std::size_t j) const;
+  /// Where a state's metric is.
+  std::size_t place(std::size_t state) const { return state + (state >> segment_bits_) * gap_; }
+
   const ViterbiCode& code_;
+  std::size_t passes_;     // of the loops, at a time
+  unsigned segment_bits_;  // of the states whose metrics are side by side
+  std::size_t gap_;        // then follows
   AlignedVector<std::uint16_t> metrics_, next_, errors_;
   AlignedVector<std::uint8_t> back_;
   std::vector<std::uint32_t> path_;

@@ -76,10 +76,26 @@ constexpr int kSteps = Bits == 1 ? 2 : 1;
 // Vector (r, inner) of the metrics holds states of highest bits r; those of one `inner` are a
 // place.
 struct Place {
-  ViterbiStep step;  // a copy: nothing that is stored can change it
   unsigned inner_bits;
-  std::size_t inner;
-  Words least;
+  std::uint16_t base;
+  // As ViterbiStep's; a copy: nothing that is stored can change it.
+  const std::uint32_t* offsets;
+  const std::uint16_t* errors[4];
+  std::uint8_t* back[4];
+
+  std::size_t inner = 0, apart = 0;     // of vectors (r, inner) and (r + 1, inner)
+  const std::uint16_t* from = nullptr;  // (0, inner)
+  std::uint16_t* to = nullptr;          // of the states that are reached from here
+  Words least = Words{} + 0xffff;
+
+  Place(unsigned state_bits, unsigned radix, const ViterbiStep& step, int first)
+      : inner_bits(state_bits - radix), base(first == 0 ? step.base : 0), offsets(step.offsets) {
+    for (std::size_t w = kWords; w > 1; w /= 2) --inner_bits;
+    for (int t = first; t < 4; ++t) {
+      errors[t - first] = step.errors[t];
+      back[t - first] = step.back[t];
+    }
+  }
 };
 
 // After step t - 1 the vectors of a place are in the order of (rest, part): what is left of the
@@ -87,25 +103,21 @@ struct Place {
 // of that.
 template <int Bits, int Step, std::size_t X, std::size_t... New>
 __attribute__((always_inline)) inline void take_best(const Words* from, Words* to, Place& place,
-                                                     std::index_sequence<New...>) {
+                                                     Words& tags, std::index_sequence<New...>) {
   constexpr bool kFirst = Step == 0, kLast = Step + 1 == kSteps<Bits>;
   constexpr std::size_t kBranches = std::size_t{1} << Bits;
   constexpr unsigned kRadix = Bits * kSteps<Bits>, kCame = Step * Bits;
   constexpr std::size_t kApart = std::size_t{1} << (kRadix - Bits);
   constexpr std::size_t kRest = X >> kCame, kPart = X & ((std::size_t{1} << kCame) - 1);
   constexpr std::uint16_t kTag = kBranches - 1, kCost = 0xffff - kTag;
-  const ViterbiStep& step = place.step;
-
   const auto predecessor = [&](std::size_t i) {
     const std::size_t r = i * kApart + X;
-    return kFirst ? load(step.metrics + ((r << place.inner_bits) + place.inner) * kWords) : from[r];
+    return kFirst ? load(place.from + r * place.apart) : from[r];
   };
   Words m = predecessor(0);
   for (std::size_t i = 1; i < kBranches; ++i) m = smaller(m, predecessor(i));
   if constexpr (kLast) place.least = smaller(m, place.least);
-  const std::size_t group = kRest << (place.inner_bits + kCame) | place.inner << kCame | kPart;
-  *reinterpret_cast<Narrow*>(step.back[Step] + group * kWords) =
-      __builtin_convertvector(m & kTag, Narrow);
+  tags |= (m & kTag) << static_cast<int>(X * Bits);
 
   // The highest bits of the states that are reached from here, all the same.
   std::size_t tag = 0;
@@ -114,12 +126,14 @@ __attribute__((always_inline)) inline void take_best(const Words* from, Words* t
   } else {
     tag = kRest >> (kRadix - kCame - 2 * Bits);
   }
-  const Words best = (m & kCost) + static_cast<std::uint16_t>(tag - (kFirst ? step.base : 0));
+  const Words best = (m & kCost) + static_cast<std::uint16_t>(tag - (kFirst ? place.base : 0));
+  // The vector of states that are reached, apart from what is known here: kPart, and what is new.
+  const std::size_t came = (kRest << place.inner_bits) + place.inner;
   const auto reach = [&](std::size_t i, Words spread_best) {
-    const std::size_t state = group << Bits | i;
-    const Words metric = saturating_sum(spread_best, load(step.errors[Step] + step.offsets[state]));
+    const std::uint32_t offset = place.offsets[(came << (kCame + Bits)) + (kPart << Bits) + i];
+    const Words metric = saturating_sum(spread_best, load(place.errors[Step] + offset));
     if constexpr (kLast) {
-      *reinterpret_cast<Words*>(step.next + state * kWords) = metric;
+      *reinterpret_cast<Words*>(place.to + (kPart << Bits | i) * kWords) = metric;
     } else {
       to[X << Bits | i] = metric;
     }
@@ -130,31 +144,84 @@ __attribute__((always_inline)) inline void take_best(const Words* from, Words* t
 template <int Bits, int Step, std::size_t... X>
 __attribute__((always_inline)) inline void take_step(const Words* from, Words* to, Place& place,
                                                      std::index_sequence<X...>) {
-  (take_best<Bits, Step, X>(from, to, place, std::make_index_sequence<std::size_t{1} << Bits>()),
+  static_assert(sizeof...(X) * Bits <= 8);
+  Words tags = {};
+  (take_best<Bits, Step, X>(from, to, place, tags,
+                            std::make_index_sequence<std::size_t{1} << Bits>()),
    ...);
+  *reinterpret_cast<Narrow*>(place.back[Step] + place.inner * kWords) =
+      __builtin_convertvector(tags, Narrow);
 }
 
 template <int Bits>
+__attribute__((always_inline)) inline void pass(Place& place) {
+  constexpr std::size_t kVectors = std::size_t{1} << Bits * kSteps<Bits>;
+  using Groups = std::make_index_sequence<(kVectors >> Bits)>;
+  Words a[kVectors], b[kVectors];
+  take_step<Bits, 0>(a, b, place, Groups());
+  if constexpr (kSteps<Bits> >= 2) take_step<Bits, 1>(b, a, place, Groups());
+  if constexpr (kSteps<Bits> == 4) {
+    take_step<Bits, 2>(a, b, place, Groups());
+    take_step<Bits, 3>(b, a, place, Groups());
+  }
+}
+
+// Two passes go place by place through a tile that the first-level cache holds.
+template <int Bits, int Passes>
 std::uint16_t advance(unsigned state_bits, const ViterbiStep& step) {
   constexpr unsigned kRadix = Bits * kSteps<Bits>;
   constexpr std::size_t kVectors = std::size_t{1} << kRadix;
-  using Groups = std::make_index_sequence<(kVectors >> Bits)>;
-  Place place{step, state_bits - kRadix, 0, Words{} + 0xffff};
-  for (std::size_t w = kWords; w > 1; w /= 2) --place.inner_bits;
-  for (; place.inner < std::size_t{1} << place.inner_bits; ++place.inner) {
-    Words a[kVectors], b[kVectors];
-    take_step<Bits, 0>(a, b, place, Groups());
-    if constexpr (kSteps<Bits> >= 2) take_step<Bits, 1>(b, a, place, Groups());
-    if constexpr (kSteps<Bits> == 4) {
-      take_step<Bits, 2>(a, b, place, Groups());
-      take_step<Bits, 3>(b, a, place, Groups());
+  Place first(state_bits, kRadix, step, 0);
+  first.apart = (kWords << first.inner_bits) + step.gap;
+  const std::size_t places = std::size_t{1} << first.inner_bits;
+  std::uint16_t* to = step.next;
+  // Where the next place's states go: behind a gap where its highest bits are others.
+  const auto advance_to = [&](std::size_t inner) {
+    if (inner != 0 && (inner << kRadix & (places - 1)) == 0) to += step.gap;
+    std::uint16_t* const here = to;
+    to += kVectors * kWords;
+    return here;
+  };
+  Words least;
+  if constexpr (Passes == 1) {
+    for (; first.inner < places; ++first.inner) {
+      first.from = step.metrics + first.inner * kWords;
+      first.to = advance_to(first.inner);
+      pass<Bits>(first);
     }
+    least = first.least;
+  } else {
+    alignas(64) std::uint16_t tile[kVectors * kVectors * kWords];
+    Place second(state_bits, kRadix, step, kSteps<Bits>);
+    second.apart = kVectors * kWords;
+    const std::size_t tiles = places >> kRadix;
+    for (std::size_t t = 0; t < tiles; ++t) {
+      for (std::size_t m = 0; m < kVectors; ++m) {
+        first.inner = m * tiles + t;
+        first.from = step.metrics + first.inner * kWords;
+        first.to = tile + m * kVectors * kWords;
+        pass<Bits>(first);
+      }
+      for (std::size_t p = 0; p < kVectors; ++p) {
+        second.inner = t * kVectors + p;
+        second.from = tile + p * kWords;
+        second.to = advance_to(second.inner);
+        pass<Bits>(second);
+      }
+    }
+    least = second.least;
   }
-  std::uint16_t least = 0xffff;
-  for (std::size_t l = 0; l < kWords; ++l) least = place.least[l] < least ? place.least[l] : least;
-  least = static_cast<std::uint16_t>(least >> Bits << Bits);
-  return kSteps<Bits> == 1 ? static_cast<std::uint16_t>(least - step.base) : least;
+  std::uint16_t lowest = 0xffff;
+  for (std::size_t l = 0; l < kWords; ++l) lowest = least[l] < lowest ? least[l] : lowest;
+  lowest = static_cast<std::uint16_t>(lowest >> Bits << Bits);
+  return Passes * kSteps<Bits> == 1 ? static_cast<std::uint16_t>(lowest - step.base) : lowest;
 }
+
+template <int Bits>
+constexpr decltype(&advance<Bits, 1>) two_passes = nullptr;
+template <int Bits>
+requires(kSteps<Bits> ==
+         1) constexpr decltype(&advance<Bits, 1>) two_passes<Bits> = advance<Bits, 2>;
 
 }  // namespace
 
@@ -162,6 +229,7 @@ extern const ViterbiOps kViterbiOps;
 const ViterbiOps kViterbiOps = {kWords,
                                 errors,
                                 {kSteps<1>, kSteps<2>, kSteps<3>, kSteps<4>},
-                                {advance<1>, advance<2>, advance<3>, advance<4>}};
+                                {{advance<1, 1>, advance<2, 1>, advance<3, 1>, advance<4, 1>},
+                                 {two_passes<1>, two_passes<2>, two_passes<3>, two_passes<4>}}};
 
 }  // namespace squish::quant::SQUISH_ISA_NAMESPACE

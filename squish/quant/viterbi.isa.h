@@ -8,15 +8,19 @@
 namespace squish::quant {
 
 /// At most four steps of a trellis of b bits a step. State (j << b | new) comes from the best of
-/// j + i * 2^(state_bits - b), whose i goes to back[t][j], t for the step; its error is element
-/// s % lanes of errors[t][offsets[s / lanes]].
+/// j + i * 2^(state_bits - b), whose i goes to back[t], t for the step, as back_of() finds it; its
+/// error is element s % lanes of errors[t][offsets[s / lanes]].
 struct ViterbiStep {
-  const std::uint16_t* metrics;  ///< of 2^state_bits states
-  std::uint16_t base;            ///< all of `metrics` are at least that; taken off
+  /// Of 2^state_bits states; those that differ in the highest bits, as many as a pass takes, are
+  /// `gap` further apart than their numbers, in `next`, too: else all that is taken together would
+  /// be in one set of the first-level cache. A gap needs what two passes do.
+  const std::uint16_t* metrics;
+  std::size_t gap;
+  std::uint16_t base;  ///< all of `metrics` are at least that; taken off
   const std::uint16_t* errors[4];
   const std::uint32_t* offsets;
   std::uint16_t* next;
-  std::uint8_t* back[4];
+  std::uint8_t* back[4];  ///< a byte for 2^(steps * b) states, of the steps of a pass
 };
 
 struct ViterbiOps {
@@ -26,11 +30,12 @@ struct ViterbiOps {
   /// to 16 bits. n is a multiple of `lanes`.
   void (*errors)(const std::int16_t* a, const std::int16_t* b, std::size_t n, std::int16_t x0,
                  std::int16_t x1, int bits, std::uint16_t* out);
-  /// steps[b - 1]: how many steps advance[b - 1] takes, for b = 1 to 4.
+  /// steps[b - 1]: how many steps a pass of b bits a step takes.
   int steps[4];
-  /// Returns the least metric that the last step continued, a lower bound of all of `next`.
-  /// 2^state_bits is at least lanes * 2^(steps * b + b).
-  std::uint16_t (*advance[4])(unsigned state_bits, const ViterbiStep& step);
+  /// advance[p - 1][b - 1]: p passes. Returns the least metric that the last step continued, a
+  /// lower bound of all of `next`. 2^state_bits is at least lanes * 2^(steps * b + b), for two
+  /// passes lanes * 2^(2 * steps * b); two are there only where a pass takes one step.
+  std::uint16_t (*advance[2][4])(unsigned state_bits, const ViterbiStep& step);
 };
 
 const ViterbiOps& viterbi_ops();
