@@ -39,6 +39,10 @@ def spread(value, digits):
     return f"{value['median']:.{digits}f} ({value['min']:.{digits}f} to {value['max']:.{digits}f})"
 
 
+def decoding(value):
+    return "–" if value is None else f"{1e-9 * value['weights_per_s']:.1f} ({value['instructions_for_64']:.0f})"
+
+
 COLUMNS = {
     "method": ("Method", label),
     "model": ("Model", lambda row: f"`{pathlib.PurePath(row['model']).name}`"),
@@ -62,6 +66,9 @@ COLUMNS = {
     "race": ("", lambda row: f"{row['what']}: {row['ours']} / {row['theirs']}"),
     "times": ("ratio", lambda row: spread(row, 2)),
     "aim": ("aim", lambda row: f"{row['aim']:g}"),
+    # bench/trellis/frontier.py
+    "bits": ("bits", lambda row: str(row["bits"])),
+    "snr": ("SNR (dB)", lambda row: number(row["snr_db"], 3)),
     # bench/kernel_table.py
     "spec": ("spec", label),
     "shape": ("shape", lambda row: row["shape"]),
@@ -71,6 +78,9 @@ COLUMNS = {
 } | {f"on_{nodes}": (f"{nodes} nodes" if nodes > 1 else "1 node",
                     lambda row, nodes=str(nodes): f"{duration(row['seconds'][nodes])} ({100 * row['efficiency'][nodes]:.0f} %)")
      for nodes in (1, 2, 4, 8, 16, 32, 64)
+} | {f"snr_{width}": (f"L = {width}", lambda row, key=f"snr_{width}": number(row.get(key), 2)) for width in range(8, 17)
+} | {f"decode_{isa}": (title, lambda row, isa=isa: decoding(row.get(isa))) for isa, title in (
+    ("avx2", "AVX2"), ("avx512", "AVX-512"), ("avx512vbmi", "VBMI, GFNI"))
 } | {key: (title, lambda row, key=key: size(row[key])) for key, title in (
     ("model_bytes", "Model"), ("checkpoint_bytes", "Checkpoint, 2 bits"), ("calibration_bytes", "Calibration"),
     ("quantize_memory", "Memory of a rank, quantize"), ("calibrate_memory", "calibrate"),

@@ -16,6 +16,7 @@
 
 #include "squish/base/random.h"
 #include "squish/quant/viterbi.h"
+#include "squish/quant/viterbi.isa.h"
 
 namespace squish::quant {
 namespace {
@@ -192,10 +193,12 @@ int main(int argc, char** argv) {
   const auto bits = static_cast<unsigned>(number(1, 2)),
              width = static_cast<unsigned>(number(2, 16));
   const std::size_t tables = number(3, 2), count = number(4, 1);
-  // A step of the encoder takes several bits' worth of whole vectors of states.
-  if (bits < 1 || bits > 4 || width < 12 || width > 16 || tables < 2 || tables > 3) {
+  const ViterbiOps& ops = viterbi_ops();
+  if (bits < 1 || bits > 4 || width > 16 || tables < 2 || tables > 3 ||
+      ops.lanes << (ops.steps[bits - 1] + 1) * bits > std::size_t{1} << width) {
     std::fprintf(stderr,
-                 "trellis_search: expected 1 to 4 bits, 12 to 16 state bits, 2 or 3 tables\n");
+                 "trellis_search: expected 1 to 4 bits, 2 or 3 tables, at most 16 state bits, and "
+                 "no fewer than a step of the encoder takes: fewer with SQUISH_ISA=scalar\n");
     return 2;
   }
   const std::uint64_t seed = number(5, 1);

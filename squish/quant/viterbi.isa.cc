@@ -61,8 +61,8 @@ Words spread(Words v, std::index_sequence<Lane...>) {
   return __builtin_shufflevector(v, v, ((Part * kWords + Lane) >> Bits)...);
 }
 
-// Metrics come from the second-level cache, whose speed is the limit: where there are registers
-// enough, several steps are taken on 2^kRadix vectors at a time.
+// Metrics come from the second-level cache: where there are registers enough, several steps are
+// taken on 2^kRadix vectors at a time, a pass.
 #if defined(SQUISH_ISA_avx512)
 template <int Bits>
 constexpr int kSteps = Bits == 1   ? 4
@@ -218,18 +218,23 @@ std::uint16_t advance(unsigned state_bits, const ViterbiStep& step) {
 }
 
 template <int Bits>
-constexpr decltype(&advance<Bits, 1>) two_passes = nullptr;
-template <int Bits>
-requires(kSteps<Bits> ==
-         1) constexpr decltype(&advance<Bits, 1>) two_passes<Bits> = advance<Bits, 2>;
+constexpr auto two_passes() {
+  using Advance = decltype(&advance<Bits, 1>);
+  if constexpr (kSteps<Bits> == 1) {
+    return Advance(advance<Bits, 2>);
+  } else {
+    return Advance(nullptr);
+  }
+}
 
 }  // namespace
 
 extern const ViterbiOps kViterbiOps;
-const ViterbiOps kViterbiOps = {kWords,
-                                errors,
-                                {kSteps<1>, kSteps<2>, kSteps<3>, kSteps<4>},
-                                {{advance<1, 1>, advance<2, 1>, advance<3, 1>, advance<4, 1>},
-                                 {two_passes<1>, two_passes<2>, two_passes<3>, two_passes<4>}}};
+const ViterbiOps kViterbiOps = {
+    kWords,
+    errors,
+    {kSteps<1>, kSteps<2>, kSteps<3>, kSteps<4>},
+    {{advance<1, 1>, advance<2, 1>, advance<3, 1>, advance<4, 1>},
+     {two_passes<1>(), two_passes<2>(), two_passes<3>(), two_passes<4>()}}};
 
 }  // namespace squish::quant::SQUISH_ISA_NAMESPACE

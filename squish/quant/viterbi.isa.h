@@ -8,8 +8,9 @@
 namespace squish::quant {
 
 /// At most four steps of a trellis of b bits a step. State (j << b | new) comes from the best of
-/// j + i * 2^(state_bits - b), whose i goes to back[t], t for the step, as back_of() finds it; its
-/// error is element s % lanes of errors[t][offsets[s / lanes]].
+/// j + i * 2^(state_bits - b), whose i goes to back[t], t for the step, where
+/// ViterbiEncoder::back() finds it; its error is element s % lanes of errors[t][offsets[s /
+/// lanes]].
 struct ViterbiStep {
   /// Of 2^state_bits states; those that differ in the highest bits, as many as a pass takes, are
   /// `gap` further apart than their numbers, in `next`, too: else all that is taken together would
