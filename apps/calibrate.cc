@@ -8,6 +8,7 @@
 #include "apps/commands.h"
 #include "squish/base/error.h"
 #include "squish/base/interrupt.h"
+#include "squish/base/memory.h"
 #include "squish/base/progress.h"
 #include "squish/base/text.h"
 #include "squish/compress/calibration_job.h"
@@ -70,6 +71,7 @@ void run(const Options& options, Team& team) {
        {std::pair{"--ctx", options.source.ctx}, {"--tokens", options.source.tokens}}) {
     if (value == 1) fail_usage("{} 1: expected 0 or at least 2 tokens", flag);
   }
+  return_freed_memory();
   ThreadPool pool(options.machine.threads_of(team));
   if (options.merge.empty()) {
     calibrate(options, team, pool);

@@ -11,6 +11,7 @@
 #include "apps/commands.h"
 #include "squish/base/error.h"
 #include "squish/base/interrupt.h"
+#include "squish/base/memory.h"
 #include "squish/base/text.h"
 #include "squish/compress/job.h"
 #include "squish/compress/sensitivity.h"
@@ -32,6 +33,7 @@ struct Options {
   bool dry_run = false, sequential = false;
 };
 
+constexpr std::size_t kTokenBytes = 240;  // that the tokenizer takes
 constexpr std::size_t kHeldOutWindow = 512, kHeldOutTokens = 1024;
 // QuIP# up to its 4 bits, then grids with little beside the codes.
 constexpr const char* kCandidates =
@@ -169,6 +171,7 @@ void run(Options options, Team& team) {
   const compress::Plan plan = compress::make_plan(
       files, target ? target->candidates.front() : quant::Spec::parse(options.spec), rules);
   if (plan.compressed.empty()) fail("{}: there is nothing to compress", options.model);
+  return_freed_memory();
   ThreadPool pool(options.machine.threads_of(team));
   if (options.sequential) {
     evaluate::Text text = evaluate::load_calibration_text(options.text);
@@ -184,7 +187,8 @@ void run(Options options, Team& team) {
     apart = compress::calibration_memory(
         files, cut_calibration_text(files, {.tokens = options.tokens}, text).windows);
   }
-  if (target) {
+  const auto is_open = [](const compress::PlannedTensor& tensor) { return !tensor.by_rule; };
+  if (target && target->candidates.size() > 1 && std::ranges::any_of(plan.compressed, is_open)) {
     apart = std::max(
         apart, compress::probing_memory(files.config, held_out_window(files), kHeldOutTokens));
   }
@@ -194,7 +198,7 @@ void run(Options options, Team& team) {
     const std::size_t compressing =
         compress::peak_memory(plan, calibrated, static_cast<std::size_t>(at_once), candidates) +
         (options.sequential ? compress::sequential_memory(files, options.job.sequential) : 0);
-    return std::max(compressing, apart);
+    return std::max(compressing + kTokenBytes * files.config.vocab, apart);
   };
   options.job.at_once = pool.size();
   while (max_memory > 0 && memory_of(options.job.at_once) > max_memory) {

@@ -16,7 +16,6 @@ sys.path.insert(0, str(ROOT / "bench"))
 import measure  # noqa: E402
 
 SPECS = ["int4:g=128,scale=f16,clip=mse", "quip:bits=2", "trellis:bits=2,code=fast"]
-TARGET, CANDIDATES = "3", "int2:g=64;int4:g=64"
 GIB = 1 << 30
 
 
@@ -53,9 +52,6 @@ def main():
         out = args.work / f"out{i}"  # stays: bench/scale/unit_costs.py reads its log
         shutil.rmtree(out, ignore_errors=True)
         add(f"quantize {spec}", [args.squish, "quantize", model, "-o", out, "--spec", spec, "--calib", calib, *limit])
-    shutil.rmtree(args.work / "target", ignore_errors=True)
-    add(f"quantize --target-bpw {TARGET}", [args.squish, "quantize", model, "-o", args.work / "target", "--target-bpw", TARGET, "--spec",
-                                            CANDIDATES, "--calib", calib, *limit] + (["--text", args.text] if args.text else []))
     if args.output:
         args.output.write_text(json.dumps(
             {"schema": "squish.large_model/1", "program": measure.version(args.squish), "cpu": measure.cpu(), "shapes": "llama-3-8b", "layers": args.layers,

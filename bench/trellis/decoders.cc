@@ -6,6 +6,7 @@
 // against the code's definition, then prints weights a second. bench/trellis/frontier.py runs it.
 #include <immintrin.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -13,7 +14,6 @@
 #include <string>
 #include <vector>
 
-#include "squish/base/half.h"
 #include "squish/base/isa.h"
 #include "squish/base/random.h"
 #include "squish/kernels/kernel.h"
@@ -27,48 +27,46 @@ using quant::hyb_code, quant::hyb_entry, quant::HybEntry, quant::trellis_code, q
 
 #if defined(SQUISH_ISA_avx512)
 #define SQUISH_VECTOR(operation) _mm512_##operation
+#define SQUISH_BITS(operation) _mm512_##operation##_si512
 constexpr std::size_t kLanes = 16, kTogether = 16;  // rows with a sum in registers
 typedef __m512i Words;
 typedef __m512 Floats;
 Words load(const std::uint32_t* p) { return _mm512_loadu_si512(p); }
-Words byte_sums(Words v) {
-  return _mm512_dpbusd_epi32(_mm512_setzero_si512(), v, _mm512_set1_epi8(1));
-}
 Words and_xor(Words v, Words mask, Words flip) {
   return _mm512_ternarylogic_epi32(v, mask, flip, 0x6a);
 }
-Words bit_and(Words a, Words b) { return _mm512_and_si512(a, b); }
-Words bit_xor(Words a, Words b) { return _mm512_xor_si512(a, b); }
-Words bit_or(Words a, Words b) { return _mm512_or_si512(a, b); }
+/// sum + x * (the sum of a lane's bytes); x as spread_x() has it.
+Words add_bytes(Words sum, Words bytes, Words x) { return _mm512_dpbusd_epi32(sum, bytes, x); }
+std::uint32_t spread_x(int x) { return 0x01010101u * static_cast<std::uint8_t>(x); }
 Words gather(Words index, const std::uint32_t* from) {
   return _mm512_i32gather_epi32(index, from, 4);
 }
-Floats halves(Words v) { return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(v)); }
-Floats rounded(Floats v) { return _mm512_cvtph_ps(_mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT)); }
-Floats floats(Words v) { return _mm512_cvtepi32_ps(v); }
+float total(Words v) { return static_cast<float>(_mm512_reduce_add_epi32(v)); }
 float total(Floats v) { return _mm512_reduce_add_ps(v); }
 #else
 #define SQUISH_VECTOR(operation) _mm256_##operation
+#define SQUISH_BITS(operation) _mm256_##operation##_si256
 constexpr std::size_t kLanes = 8, kTogether = 8;
 typedef __m256i Words;
 typedef __m256 Floats;
 Words load(const std::uint32_t* p) { return _mm256_loadu_si256(reinterpret_cast<const Words*>(p)); }
-Words byte_sums(Words v) {
-  return _mm256_madd_epi16(_mm256_maddubs_epi16(v, _mm256_set1_epi8(1)), _mm256_set1_epi16(1));
+Words and_xor(Words v, Words mask, Words flip) {
+  return _mm256_xor_si256(_mm256_and_si256(v, mask), flip);
 }
-Words bit_and(Words a, Words b) { return _mm256_and_si256(a, b); }
-Words bit_xor(Words a, Words b) { return _mm256_xor_si256(a, b); }
-Words bit_or(Words a, Words b) { return _mm256_or_si256(a, b); }
-Words and_xor(Words v, Words mask, Words flip) { return bit_xor(bit_and(v, mask), flip); }
+Words add_bytes(Words sum, Words bytes, Words x) {
+  const Words pairs = _mm256_maddubs_epi16(bytes, _mm256_set1_epi8(1));
+  return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, x));
+}
+std::uint32_t spread_x(int x) { return 0x00010001u * static_cast<std::uint16_t>(x); }
 Words gather(Words index, const std::uint32_t* from) {
   return _mm256_i32gather_epi32(reinterpret_cast<const int*>(from), index, 4);
 }
-Floats halves(Words v) {
-  const Words packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(v, v), 0x08);
-  return _mm256_cvtph_ps(_mm256_castsi256_si128(packed));
+float total(Words v) {
+  std::int32_t lanes[8], sum = 0;
+  _mm256_storeu_si256(reinterpret_cast<Words*>(lanes), v);
+  for (const std::int32_t lane : lanes) sum += lane;
+  return static_cast<float>(sum);
 }
-Floats rounded(Floats v) { return _mm256_cvtph_ps(_mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT)); }
-Floats floats(Words v) { return _mm256_cvtepi32_ps(v); }
 float total(Floats v) {
   float lanes[8], sum = 0;
   _mm256_storeu_ps(lanes, v);
@@ -76,6 +74,11 @@ float total(Floats v) {
   return sum;
 }
 #endif
+Words bit_and(Words a, Words b) { return SQUISH_BITS(and)(a, b); }
+Words bit_or(Words a, Words b) { return SQUISH_BITS(or)(a, b); }
+Floats floats(Words v) { return SQUISH_VECTOR(cvtepi32_ps)(v); }
+Floats as_floats(Words v) { return reinterpret_cast<Floats>(v); }
+Words as_words(Floats v) { return reinterpret_cast<Words>(v); }
 Words all(std::uint32_t v) { return SQUISH_VECTOR(set1_epi32)(static_cast<int>(v)); }
 Words times(Words a, Words b) { return SQUISH_VECTOR(mullo_epi32)(a, b); }
 Words plus(Words a, Words b) { return SQUISH_VECTOR(add_epi32)(a, b); }
@@ -112,49 +115,87 @@ Words states(Words word, Words middle) {
   return right<2 * Row - 16>(middle);
 }
 
+/// Of the input, whole numbers of 8 bits, as codes want it.
+struct Input {
+  std::vector<float> x;
+  std::vector<std::uint32_t> spread;
+  int sum = 0;
+
+  explicit Input(std::size_t cols) {
+    const CounterRng rng(1, "decoders");
+    for (std::size_t j = 0; j < cols; ++j) {
+      const int whole =
+          static_cast<int>(std::lround(std::clamp(32 * rng.normal(j), -127.0, 127.0)));
+      x.push_back(static_cast<float>(whole));
+      spread.push_back(spread_x(whole));
+      sum += whole;
+    }
+  }
+};
+
+/// Its bytes' sums, less 510.
 struct OneMad {
   static constexpr int kStep = 1;
-  void add(Words state, Floats x, Floats* sum) const {
+  typedef Words Factor;
+  typedef Words Sum;
+  static Factor factor(const Input& in, std::size_t j) { return load(&in.spread[j]); }
+  static float offset(const Input& in) { return -510.0f * static_cast<float>(in.sum); }
+  void add(Words state, Factor x, Sum* sum) const {
     const Words z = plus(times(bit_and(state, all(0xffff)), all(34038481)), all(76625530));
-    add_product(sum[0], floats(plus(byte_sums(z), all(static_cast<std::uint32_t>(-510)))), x);
+    sum[0] = add_bytes(sum[0], z, x);
   }
 };
 
-struct ThreeInst {
+struct OfFloats {
+  typedef Floats Factor;
+  typedef Floats Sum;
+  static Factor factor(const Input& in, std::size_t j) { return SQUISH_VECTOR(loadu_ps)(&in.x[j]); }
+  static float offset(const Input& /*in*/) { return 0; }
+};
+
+/// Without QTIP's rounding of the sum to a half. The halves' exponents are 12 to 15, so that their
+/// bits, moved, are floats over 2^112.
+struct ThreeInst : OfFloats {
   static constexpr int kStep = 1;
-  void add(Words state, Floats x, Floats* sum) const {
+  static Floats upper_half(Words v) {
+    return as_floats(bit_and(SQUISH_VECTOR(srai_epi32)(v, 3), all(0x8FFFE000)));
+  }
+  void add(Words state, Factor x, Sum* sum) const {
     const Words z = plus(times(bit_and(state, all(0xffff)), all(89226354)), all(64248484));
     const Words u = and_xor(z, all(0x8FFF8FFF), all(0x3B603B60));
-    const Floats both =
-        SQUISH_VECTOR(add_ps)(halves(right<16>(u)), halves(bit_and(u, all(0xffff))));
-    add_product(sum[0], rounded(both), x);
+    add_product(sum[0], SQUISH_VECTOR(add_ps)(upper_half(u), upper_half(left<16>(u))), x);
   }
 };
 
-struct Hyb {
+/// The table's pairs in 16 bits each, the first of a pair in the higher.
+struct Hyb : OfFloats {
   static constexpr int kStep = 2;
   std::vector<std::uint32_t> pairs = std::vector<std::uint32_t>(512);
 
   Hyb() {
     const TrellisCode code = hyb_code(2);
+    const auto whole = [](float v) {
+      return static_cast<std::uint16_t>(static_cast<std::int16_t>(std::lround(8192 * v)));
+    };
     for (std::uint32_t s = 0; s < code.states(); ++s) {
       const HybEntry entry = hyb_entry(s);
       const float first = entry.negate ? -code.values[s] : code.values[s];
       pairs[entry.index] =
-          std::uint32_t{to_f16(first)} << 16 | to_f16(code.values[code.states() + s]);
+          std::uint32_t{whole(first)} << 16 | whole(code.values[code.states() + s]);
     }
   }
-  void add(Words state, Floats x, Floats* sum) const {
+  void add(Words state, Factor x, Sum* sum) const {
     const Words s = bit_and(state, all(0xffff)), hash = plus(times(s, s), s);
     const Words found = gather(bit_and(right<6>(hash), all(511)), pairs.data());
-    const Words pair = bit_xor(found, bit_and(left<16>(hash), all(0x80000000)));
-    add_product(sum[0], halves(right<16>(pair)), x);
-    add_product(sum[1], halves(bit_and(pair, all(0xffff))), x);
+    const Words sign = bit_and(left<16>(hash), all(0x80000000));
+    add_product(sum[0], as_floats(SQUISH_BITS(xor)(as_words(floats(found)), sign)), x);
+    add_product(sum[1], floats(left<16>(found)), x);
   }
 };
 
 template <class Code, std::size_t First, int Row = 0>
-void add_rows(const Code& code, Words word, Words middle, Floats x, Floats* sums) {
+void add_rows(const Code& code, Words word, Words middle, typename Code::Factor x,
+              typename Code::Sum* sums) {
   if constexpr (Row < static_cast<int>(kTogether)) {
     code.add(states<static_cast<int>(First) + Row>(word, middle), x, sums + Row);
     add_rows<Code, First, Row + Code::kStep>(code, word, middle, x, sums);
@@ -162,22 +203,23 @@ void add_rows(const Code& code, Words word, Words middle, Floats x, Floats* sums
 }
 
 template <std::size_t First, class Code>
-void multiply_rows(const Code& code, const Stream& stream, std::size_t group, const float* x,
-                   float* y) {
+__attribute__((noinline)) void multiply_rows(const Code& code, const Stream& stream,
+                                             std::size_t group, const Input& in, float* y) {
   const std::uint32_t *own = stream.group(group), *next = stream.group(group + 1);
-  Floats sums[kTogether] = {};
+  typename Code::Sum sums[kTogether] = {};
   for (std::size_t j = 0; j < stream.cols; j += kLanes) {
     const Words word = load(own + j), middle = bit_or(right<16>(word), left<16>(load(next + j)));
-    add_rows<Code, First>(code, word, middle, SQUISH_VECTOR(loadu_ps)(x + j), sums);
+    add_rows<Code, First>(code, word, middle, Code::factor(in, j), sums);
   }
-  for (std::size_t r = 0; r < kTogether; ++r) y[First + r] = total(sums[r]);
+  const float offset = Code::offset(in);
+  for (std::size_t r = 0; r < kTogether; ++r) y[First + r] = total(sums[r]) + offset;
 }
 
 template <class Code>
-void multiply(const Code& code, const Stream& stream, const float* x, float* y) {
+void multiply(const Code& code, const Stream& stream, const Input& in, float* y) {
   for (std::size_t g = 0; g < stream.rows / kWordRows; ++g, y += kWordRows) {
-    multiply_rows<0>(code, stream, g, x, y);
-    if constexpr (kTogether < kWordRows) multiply_rows<kTogether>(code, stream, g, x, y);
+    multiply_rows<0>(code, stream, g, in, y);
+    if constexpr (kTogether < kWordRows) multiply_rows<kTogether>(code, stream, g, in, y);
   }
 }
 
@@ -209,13 +251,12 @@ void time_products(std::size_t weights, long products, const Body& body) {
 }
 
 template <class Code>
-bool run_published(const std::string& name, const Code& code, const Stream& stream,
-                   const std::vector<float>& x, long products) {
+bool run_published(const std::string& name, const Code& code, const Stream& stream, const Input& in,
+                   long products) {
   std::vector<float> y(stream.rows);
-  multiply(code, stream, x.data(), y.data());
-  if (!agrees(name, stream, x, y)) return false;
-  time_products(stream.rows * stream.cols, products,
-                [&] { multiply(code, stream, x.data(), y.data()); });
+  multiply(code, stream, in, y.data());
+  if (!agrees(name, stream, in.x, y)) return false;
+  time_products(stream.rows * stream.cols, products, [&] { multiply(code, stream, in, y.data()); });
   return true;
 }
 
@@ -258,22 +299,21 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "%s: expected rows and columns in multiples of 16\n", argv[0]);
     return 2;
   }
-  const CounterRng rng(1, "decoders");
-  std::vector<float> x(cols);
-  for (std::size_t j = 0; j < cols; ++j) x[j] = static_cast<float>(rng.normal(j));
+  const Input in(cols);
+  const CounterRng rng(1, "words");
   Stream stream{rows, cols, std::vector<std::uint32_t>(rows / kWordRows * cols)};
   for (std::size_t i = 0; i < stream.words.size(); ++i) {
-    stream.words[i] = static_cast<std::uint32_t>(rng.bits(cols + i));
+    stream.words[i] = static_cast<std::uint32_t>(rng.bits(i));
   }
   bool is_right = true;
   if (code == "1mad") {
-    is_right = run_published(code, OneMad(), stream, x, products);
+    is_right = run_published(code, OneMad(), stream, in, products);
   } else if (code == "3inst") {
-    is_right = run_published(code, ThreeInst(), stream, x, products);
+    is_right = run_published(code, ThreeInst(), stream, in, products);
   } else if (code == "hyb") {
-    is_right = run_published(code, Hyb(), stream, x, products);
+    is_right = run_published(code, Hyb(), stream, in, products);
   } else {
-    run_own(code, rows, x, products);
+    run_own(code, rows, in.x, products);
   }
   if (!is_right) std::fprintf(stderr, "%s: outputs are not those of %s\n", argv[0], code.c_str());
   return is_right ? 0 : 1;

@@ -194,10 +194,10 @@ int main(int argc, char** argv) {
              width = static_cast<unsigned>(number(2, 16));
   const std::size_t tables = number(3, 2), count = number(4, 1);
   const ViterbiOps& ops = viterbi_ops();
-  if (bits < 1 || bits > 4 || width > 16 || tables < 2 || tables > 3 ||
+  if (bits < 1 || bits > 4 || width < 8 || width > 16 || count == 0 || tables < 2 || tables > 3 ||
       ops.lanes << (ops.steps[bits - 1] + 1) * bits > std::size_t{1} << width) {
     std::fprintf(stderr,
-                 "trellis_search: expected 1 to 4 bits, 2 or 3 tables, at most 16 state bits, and "
+                 "trellis_search: expected 1 to 4 bits, 2 or 3 tables, 8 to 16 state bits, and "
                  "no fewer than a step of the encoder takes: fewer with SQUISH_ISA=scalar\n");
     return 2;
   }

@@ -6,6 +6,10 @@
 #include <string>
 #include <string_view>
 
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
+
 namespace squish {
 namespace {
 
@@ -37,6 +41,14 @@ std::size_t available_memory() {
   }
 }
 std::size_t anonymous_memory() { return line_of("/proc/self/status", "RssAnon:"); }
+void return_freed_memory() {
+#if defined(__GLIBC__)
+  // Thresholds that are set no longer grow with what is freed, which they do up to 32 and 64 MiB.
+  mallopt(M_MMAP_THRESHOLD, 1 << 20);
+  mallopt(M_TRIM_THRESHOLD, 1 << 20);
+#endif
+}
+
 std::size_t peak_rss_bytes() { return line_of("/proc/self/status", "VmHWM:"); }
 void reset_peak_rss() { std::ofstream("/proc/self/clear_refs") << "5"; }
 

@@ -111,8 +111,10 @@ std::size_t peak_memory(const Plan& plan, bool calibrated, std::size_t at_once,
       const bool is_chosen = tensor.by_rule || candidates.empty();
       for (const quant::Spec& spec : is_chosen ? std::span(&tensor.spec, 1) : candidates) {
         const quant::WorkingMemory& need = quant::find_method(spec.method()).memory;
-        each.push_back(sizeof(float) * need.weights * static_cast<double>(tensor.rows) * cols);
-        if (has_moments(tensor, spec, calibrated)) input.add(spec, need);
+        const bool is_calibrated = has_moments(tensor, spec, calibrated);
+        each.push_back(sizeof(float) * (is_calibrated ? need.calibrated : need.weights) *
+                       static_cast<double>(tensor.rows) * cols);
+        if (is_calibrated) input.add(spec, need);
       }
     }
     std::ranges::sort(each, std::greater());

@@ -225,6 +225,7 @@ class Job {
         missing += read_done(file(t + 1), plan_.compressed[t]) ? '0' : '1';
       }
       missing = team_.broadcast(missing);
+      if (&run != &runs.back()) read_ahead_of(*(&run + 1));
       const bool is_linear = plan_.compressed[run.begin].linear;
       if (is_linear && missing.find('1') != std::string::npos) {
         map_ = sequential_->at(plan_.compressed[run.begin].name);
@@ -247,6 +248,12 @@ class Job {
     }
   }
 
+  void read_ahead_of(const TensorRun& run) const {
+    for (std::size_t t = run.begin; t < run.end; ++t) {
+      read_ahead(files_.table.at(plan_.compressed[t].name).bytes);
+    }
+  }
+
   /// A tensor by all ranks, one of which writes it.
   void write_together(std::size_t t, Log& log, const Advance& advance) {
     stop_if_interrupted();
@@ -266,11 +273,7 @@ class Job {
     const std::vector<PlannedTensor>& tensors = plan_.compressed;
     const auto work = [&](std::size_t run) {
       const std::size_t later = run + static_cast<std::size_t>(team_.size());  // likely to be next
-      if (later < runs.size()) {
-        for (std::size_t t = runs[later].begin; t < runs[later].end; ++t) {
-          read_ahead(files_.table.at(tensors[t].name).bytes);
-        }
-      }
+      if (later < runs.size()) read_ahead_of(runs[later]);
       std::vector<Wanted> wanted;
       for (std::size_t t = runs[run].begin; t < runs[run].end; ++t) {
         const fs::path path = file(t + 1);
@@ -325,12 +328,16 @@ class Job {
 
   void decide_specs(io::CheckpointJob& job) {
     Log log(options_.out, team_.rank());
+    // Two jobs that share candidates share the work; ranks, of which any may write, do theirs
+    // first.
+    std::optional<FileLock> of_ranks;
     if (!options_.candidates.empty() && team_.leads()) {
-      const FileLock lock = lock_directory(options_.candidates, true);
+      of_ranks.emplace(lock_directory(options_.candidates, true));
       remove_partial_files(options_.candidates);
+      if (team_.size() == 1) of_ranks.reset();
     }
+    team_.broadcast("");
     const auto store = [&](const std::vector<Wanted>& wanted, const Advance& advance) {
-      // Two jobs that share candidates share the work.
       std::optional<FileLock> lock;
       if (!options_.candidates.empty() && team_.size() == 1)
         lock.emplace(lock_directory(options_.candidates, true));

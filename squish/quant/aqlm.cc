@@ -181,7 +181,7 @@ Method aqlm_method() {
       .nominal_bpw = nominal_bpw,
       .prepare = prepare_metric,
       .encode = encode,
-      .memory = {.weights = 4, .preparing = 0.55, .prepared = 0.95},
+      .memory = {.weights = 4, .calibrated = 4, .preparing = 0.55, .prepared = 0.95},
       .additive = additive,
       .decode = decode,
   };

@@ -434,7 +434,7 @@ Method int_method(unsigned bits) {
       .prepare = prepare,
       .prepare_keys = {"damp", "order", "sweeps"},
       .encode = encode,
-      .memory = {.weights = 2, .preparing = 2.1, .prepared = 1.05},
+      .memory = {.weights = 2.2, .calibrated = 4.8, .preparing = 2.1, .prepared = 1.05},
       .shares_rows = true,
       .rows_apart = true,
       .decode = decode,

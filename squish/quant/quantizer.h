@@ -93,10 +93,10 @@ const T& prepared_as(const EncodeContext& context, const Spec& spec) {
 }
 
 /// The most that is held at once, measured (bench/memory.py): while a matrix is encoded and judged,
-/// copies of it in f32; where inputs are calibrated, n x n doubles, while prepare() is at work and,
-/// of what it made, from then on.
+/// copies of it in f32; where inputs are calibrated, as many as `calibrated` says, and n x n
+/// doubles, while prepare() is at work and, of what it made, from then on.
 struct WorkingMemory {
-  double weights = 3, preparing = 0, prepared = 0;
+  double weights = 3, calibrated = 3, preparing = 0, prepared = 0;
 };
 
 struct AdditiveForm;  // additive.h

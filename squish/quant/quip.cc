@@ -313,7 +313,7 @@ Method quip_method() {
       .prepare = prepare,
       .prepare_keys = {"damp", "sweeps"},
       .encode = encode,
-      .memory = {.weights = 2, .preparing = 2.1, .prepared = 1.05},
+      .memory = {.weights = 2.3, .calibrated = 3.5, .preparing = 2.1, .prepared = 1.05},
       .shares_rows = true,
       .decode = decode,
   };

@@ -316,7 +316,7 @@ Method trellis_method() {
       .prepare = prepare,
       .prepare_keys = {"damp", "form", "sweeps"},
       .encode = encode,
-      .memory = {.weights = 3, .preparing = 2.1, .prepared = 1.05},
+      .memory = {.weights = 3.3, .calibrated = 3.8, .preparing = 2.1, .prepared = 1.05},
       .shares_rows = true,
       .decode = decode,
   };

@@ -6,7 +6,6 @@
 #include <cstring>
 #include <limits>
 #include <map>
-#include <type_traits>
 
 #include "squish/base/isa.h"
 #include "squish/quant/viterbi.isa.h"
@@ -32,7 +31,6 @@ double largest_difference(unsigned bits) { return bits <= 2 ? 5 : 2.5; }
 constexpr std::size_t kSeamMemories = 9;
 
 constexpr std::size_t kGap = 32;  // a line of the cache, of metrics
-constexpr unsigned kMostSteps = std::extent_v<decltype(ViterbiStep::errors)>;
 
 }  // namespace
 
@@ -73,10 +71,7 @@ ViterbiEncoder::ViterbiEncoder(const ViterbiCode& code)
   const ViterbiOps& ops = viterbi_ops();
   const unsigned bits = code.code().step_bits();
   const unsigned steps = static_cast<unsigned>(ops.steps[bits - 1]), taken = bits * steps;
-  const bool has_tiles = ops.lanes << 2 * taken <= code.code().states();
-  // At more steps a pass the tile would push their errors out of the first-level cache.
-  passes_ = has_tiles && steps == 1 ? 2 : 1;
-  gap_ = has_tiles ? kGap : 0;
+  gap_ = ops.lanes << 2 * taken <= code.code().states() ? kGap : 0;
   segment_bits_ = code.code().state_bits - taken;
   metrics_.resize(code.code().states() + (gap_ << taken));
   next_.resize(metrics_.size());
@@ -104,7 +99,7 @@ void ViterbiEncoder::best_path(std::span<const float> x, std::size_t ring, std::
   ViterbiStep step{};
   step.offsets = code_.offsets_.data();
   step.gap = gap_;
-  const auto together = passes_ * static_cast<std::size_t>(ops.steps[bits - 1]);
+  const auto together = static_cast<std::size_t>(ops.steps[bits - 1] * ops.passes[bits - 1]);
   assert(steps % together == 0);
   for (std::size_t end = steps; end > 0; end -= together) {
     for (std::size_t t = 0; t < together; ++t) {
@@ -130,7 +125,7 @@ void ViterbiEncoder::best_path(std::span<const float> x, std::size_t ring, std::
     }
     step.metrics = metrics_.data();
     step.next = next_.data();
-    step.base = ops.advance[passes_ - 1][bits - 1](width, step);
+    step.base = ops.advance[bits - 1](width, step);
     std::swap(metrics_, next_);
   }
 

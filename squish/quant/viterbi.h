@@ -57,7 +57,6 @@ class ViterbiEncoder {
   std::size_t place(std::size_t state) const { return state + (state >> segment_bits_) * gap_; }
 
   const ViterbiCode& code_;
-  std::size_t passes_;     // of the loops, at a time
   unsigned segment_bits_;  // of the states whose metrics are side by side
   std::size_t gap_;        // then follows
   AlignedVector<std::uint16_t> metrics_, next_, errors_;

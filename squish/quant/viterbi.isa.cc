@@ -73,6 +73,11 @@ template <int Bits>
 constexpr int kSteps = Bits == 1 ? 2 : 1;
 #endif
 
+// Where a pass takes one step two go place by place through a tile that the first-level cache
+// holds; more steps' errors and a tile would not fit there.
+template <int Bits>
+constexpr int kPasses = kSteps<Bits> == 1 ? 2 : 1;
+
 // Vector (r, inner) of the metrics holds states of highest bits r; those of one `inner` are a
 // place.
 struct Place {
@@ -166,8 +171,7 @@ __attribute__((always_inline)) inline void pass(Place& place) {
   }
 }
 
-// Two passes go place by place through a tile that the first-level cache holds.
-template <int Bits, int Passes>
+template <int Bits>
 std::uint16_t advance(unsigned state_bits, const ViterbiStep& step) {
   constexpr unsigned kRadix = Bits * kSteps<Bits>;
   constexpr std::size_t kVectors = std::size_t{1} << kRadix;
@@ -183,7 +187,7 @@ std::uint16_t advance(unsigned state_bits, const ViterbiStep& step) {
     return here;
   };
   Words least;
-  if constexpr (Passes == 1) {
+  if constexpr (kPasses<Bits> == 1) {
     for (; first.inner < places; ++first.inner) {
       first.from = step.metrics + first.inner * kWords;
       first.to = advance_to(first.inner);
@@ -214,27 +218,16 @@ std::uint16_t advance(unsigned state_bits, const ViterbiStep& step) {
   std::uint16_t lowest = 0xffff;
   for (std::size_t l = 0; l < kWords; ++l) lowest = least[l] < lowest ? least[l] : lowest;
   lowest = static_cast<std::uint16_t>(lowest >> Bits << Bits);
-  return Passes * kSteps<Bits> == 1 ? static_cast<std::uint16_t>(lowest - step.base) : lowest;
-}
-
-template <int Bits>
-constexpr auto two_passes() {
-  using Advance = decltype(&advance<Bits, 1>);
-  if constexpr (kSteps<Bits> == 1) {
-    return Advance(advance<Bits, 2>);
-  } else {
-    return Advance(nullptr);
-  }
+  return lowest;
 }
 
 }  // namespace
 
 extern const ViterbiOps kViterbiOps;
-const ViterbiOps kViterbiOps = {
-    kWords,
-    errors,
-    {kSteps<1>, kSteps<2>, kSteps<3>, kSteps<4>},
-    {{advance<1, 1>, advance<2, 1>, advance<3, 1>, advance<4, 1>},
-     {two_passes<1>(), two_passes<2>(), two_passes<3>(), two_passes<4>()}}};
+const ViterbiOps kViterbiOps = {kWords,
+                                errors,
+                                {kSteps<1>, kSteps<2>, kSteps<3>, kSteps<4>},
+                                {kPasses<1>, kPasses<2>, kPasses<3>, kPasses<4>},
+                                {advance<1>, advance<2>, advance<3>, advance<4>}};
 
 }  // namespace squish::quant::SQUISH_ISA_NAMESPACE

@@ -14,7 +14,7 @@ namespace squish::quant {
 struct ViterbiStep {
   /// Of 2^state_bits states; those that differ in the highest bits, as many as a pass takes, are
   /// `gap` further apart than their numbers, in `next`, too: else all that is taken together would
-  /// be in one set of the first-level cache. A gap needs what two passes do.
+  /// be in one set of the first-level cache. 0 where 2^state_bits < lanes * 2^(2 * steps * b).
   const std::uint16_t* metrics;
   std::size_t gap;
   std::uint16_t base;  ///< all of `metrics` are at least that; taken off
@@ -31,12 +31,11 @@ struct ViterbiOps {
   /// to 16 bits. n is a multiple of `lanes`.
   void (*errors)(const std::int16_t* a, const std::int16_t* b, std::size_t n, std::int16_t x0,
                  std::int16_t x1, int bits, std::uint16_t* out);
-  /// steps[b - 1]: how many steps a pass of b bits a step takes.
-  int steps[4];
-  /// advance[p - 1][b - 1]: p passes. Returns the least metric that the last step continued, a
-  /// lower bound of all of `next`. 2^state_bits is at least lanes * 2^(steps * b + b), for two
-  /// passes lanes * 2^(2 * steps * b); two are there only where a pass takes one step.
-  std::uint16_t (*advance[2][4])(unsigned state_bits, const ViterbiStep& step);
+  /// steps[b - 1]: how many steps a pass of b bits a step takes; passes[b - 1]: of advance[b - 1].
+  int steps[4], passes[4];
+  /// Returns the least metric that the last step continued, a lower bound of all of `next`.
+  /// 2^state_bits is at least lanes * 2^(steps * b + b).
+  std::uint16_t (*advance[4])(unsigned state_bits, const ViterbiStep& step);
 };
 
 const ViterbiOps& viterbi_ops();

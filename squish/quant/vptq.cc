@@ -524,7 +524,7 @@ Method vptq_method() {
       .prepare = prepare,
       .prepare_keys = {"damp", "order", "sweeps"},
       .encode = encode,
-      .memory = {.weights = 3.3, .preparing = 2.1, .prepared = 1.05},
+      .memory = {.weights = 3.6, .calibrated = 4.9, .preparing = 2.1, .prepared = 1.05},
       .shares_rows = true,
       .additive = additive,
       .decode = decode,
