@@ -31,7 +31,7 @@ UNSHARED = ("vptq",)
 # passes.
 MERGED = {"int": 4 + 4, "quip": 4 + 0.25, "trellis": 4 + 0.25, "vptq": 4 + 11 * 5 + 1, "aqlm": 0}
 # As Method::memory has them: f32 copies of a matrix; f64 matrices of an input while it is prepared, and from then on.
-MEMORY = {"vptq": (3.3, 2.1, 1.05), "aqlm": (4, 0.55, 0.95), "trellis": (3, 2.1, 1.05), "": (2, 2.1, 1.05)}
+MEMORY = {"vptq": (4.9, 2.1, 1.05), "aqlm": (4, 0.55, 0.95), "trellis": (3.8, 2.1, 1.05), "quip": (3.5, 2.1, 1.05), "int": (4.8, 2.1, 1.05)}
 BITS = {"int4": 4.25, "": 2}  # of a weight, nearly
 
 
