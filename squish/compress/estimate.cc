@@ -18,7 +18,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// The program itself: libraries' buffers, the manifest, the tokenizer.
+// The program itself: libraries' buffers, the manifest, a tokenizer of few tokens.
 constexpr double kProgramBytes = 16e6;
 constexpr std::size_t kFewRows = 128, kMoreRows = 512;  // the difference is what rows cost
 constexpr std::size_t kTrialCols = 512;                 // wider matrices are scaled from here
