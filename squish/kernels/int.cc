@@ -1,7 +1,10 @@
 // Products with matrices of INT2 to INT8 (squish/quant/int.cc): integer dot products of a block of
-// the input with codes as they are stored, each times its group's scale; what the codes' offset or
-// the zero points add follows from the input's sums by group.
+// the input with codes, each times its group's scale; what the codes' offset or the zero points add
+// follows from the input's sums. With vectors codes and scales are put into tiles of 16 rows, once,
+// and what is stored is let go of; unless groups are of other sizes than multiples of 16.
 #include <algorithm>
+#include <bit>
+#include <cstring>
 #include <numeric>
 #include <utility>
 #include <vector>
@@ -14,148 +17,223 @@
 namespace squish::kernels {
 
 SQUISH_DECLARE_TABLES(IntOps, kIntOps);
+SQUISH_DECLARE_TABLES(IntTileOps, kIntTileOps);
 
 namespace {
 
-std::size_t padded(std::size_t n) { return (n + kIntPadding - 1) / kIntPadding * kIntPadding; }
+std::size_t blocks_of(std::size_t cols) { return (cols + kBlock - 1) / kBlock; }
 
+IntMatrix stored_matrix(const quant::Packed& packed, const quant::IntLayout& layout) {
+  const auto stored = [&](const char* name, std::size_t bytes) {
+    return reinterpret_cast<const std::uint8_t*>(packed.section(name, bytes).data());
+  };
+  IntMatrix m{};
+  m.rows = layout.rows;
+  m.cols = layout.cols;
+  m.blocks = blocks_of(layout.cols);
+  m.group = layout.group;
+  m.groups = layout.groups();
+  m.row_bytes = layout.row_bytes();
+  m.code_bytes = layout.rows * layout.row_bytes();
+  m.codes = stored("q", m.code_bytes);
+  m.scale = stored("scale", layout.scale_bytes());
+  m.zero = layout.symmetric ? nullptr : stored("zero", layout.scale_bytes());
+  m.half = layout.half_scales;
+  return m;
+}
+
+/// What both kernels make of the input.
 class IntKernel : public Kernel {
  public:
-  explicit IntKernel(std::shared_ptr<const quant::Packed> packed)
-      : Kernel(packed->rows, {.cols = packed->cols, .scale_by_block = true}, kRows,
-               quant::IntLayout(packed->spec, packed->rows, packed->cols).bits > kCoarseBits),
-        packed_(std::move(packed)),
-        layout_(packed_->spec, packed_->rows, packed_->cols),
-        ops_(choose(scalar::kIntOps, avx2::kIntOps, avx512::kIntOps, avx512vbmi::kIntOps)),
-        multiply_(ops_.any[layout_.bits - 2]) {
-    const auto stored = [&](const char* name, std::size_t bytes) {
-      return reinterpret_cast<const std::uint8_t*>(packed_->section(name, bytes).data());
+  IntKernel(const quant::IntLayout& layout, std::size_t row_step)
+      : Kernel(layout.rows, {.cols = layout.cols, .scale_by_block = true}, row_step,
+               layout.bits > kCoarseBits),
+        layout_(layout) {}
+
+  bool decodes() const override { return true; }
+
+ protected:
+  const quant::IntLayout& layout() const { return layout_; }
+  unsigned by_bits() const { return layout_.bits - 2; }
+  std::size_t blocks() const { return blocks_of(layout_.cols); }
+
+  /// The sum of columns [begin, end), which lie in one block, in units of its scale.
+  std::int32_t sum_of(const Input& x, std::size_t begin, std::size_t end) const {
+    const std::size_t b = begin / kBlock;
+    const bool whole = begin == b * kBlock && (end % kBlock == 0 || end == layout_.cols);
+    const auto sum = [&](const auto& values, const auto& by_block) {
+      return whole ? by_block[b] : std::accumulate(&values[begin], values.data() + end, 0);
     };
-    matrix_.rows = layout_.rows;
-    matrix_.cols = layout_.cols;
-    matrix_.blocks = (layout_.cols + kBlock - 1) / kBlock;
-    matrix_.group = layout_.group;
-    matrix_.groups = layout_.groups();
-    matrix_.row_bytes = layout_.row_bytes();
-    matrix_.code_bytes = layout_.rows * layout_.row_bytes();
-    matrix_.codes = stored("q", matrix_.code_bytes);
-    matrix_.scale = stored("scale", layout_.scale_bytes());
-    matrix_.zero = layout_.symmetric ? nullptr : stored("zero", layout_.scale_bytes());
-    matrix_.half = layout_.half_scales;
-    if (ops_.lanes == 0) return;
-    if (layout_.group % kBlock == 0 || matrix_.groups == 1) {
-      multiply_ = ops_.whole[layout_.bits - 2];
-      for (std::size_t b = 0; b < padded(matrix_.blocks); ++b) {
-        block_group_.push_back(static_cast<std::int32_t>(group_of(b * kBlock)));
-      }
-      matrix_.block_group = block_group_.data();
-    } else if (lanes_have_groups()) {
-      multiply_ = ops_.split[layout_.bits - 2];
-      matrix_.vector_group = vector_group_.data();
-      matrix_.lane_group = lane_group_.data();
-    }
+    if (!fine()) return sum(x.q, x.sum);
+    return sum(x.q, x.sum) * (1 << kRestBits) + sum(x.rest, x.rest_sum);
   }
 
-  void tabulate(const Input& x, Bytes& tables) const override {
-    tables.resize(table_bytes());
-    auto* const sums = reinterpret_cast<float*>(tables.data());
-    float* const scales = sums + padded(matrix_.groups);
-    auto* const ordered = reinterpret_cast<std::int8_t*>(scales + padded(matrix_.blocks));
-    ops_.order(layout_.bits, x.q.data(), matrix_.blocks, ordered);
-    if (fine()) {
-      ops_.order(layout_.bits, x.rest.data(), matrix_.blocks, ordered + matrix_.blocks * kBlock);
-    }
-    std::fill_n(sums, padded(matrix_.groups) + padded(matrix_.blocks), 0.0f);
+  void set_scales(const Input& x, float* scales) const {
     const float part = fine() ? 1.0f / (1 << kRestBits) : 1;
     std::ranges::transform(x.scale, scales, [&](float scale) { return scale * part; });
-    const float unit = layout_.symmetric ? static_cast<float>(layout_.low()) : 1;
-    for (std::size_t g = 0; g < matrix_.groups; ++g) {
+  }
+
+  /// Sums by group, times `unit`.
+  void set_sums(const Input& x, const float* scales, float unit, float* sums) const {
+    for (std::size_t g = 0; g < layout_.groups(); ++g) {
       const std::size_t end = g * layout_.group + layout_.group_size(g);
+      sums[g] = 0;
       for (std::size_t j = g * layout_.group; j < end;) {
         const std::size_t b = j / kBlock, stop = std::min((b + 1) * kBlock, end);
-        const bool whole = j == b * kBlock && (stop % kBlock == 0 || stop == layout_.cols);
-        const auto sum = [&](const auto& values, const auto& by_block) {
-          return whole ? by_block[b] : std::accumulate(&values[j], values.data() + stop, 0);
-        };
-        const std::int32_t all =
-            fine() ? sum(x.q, x.sum) * (1 << kRestBits) + sum(x.rest, x.rest_sum) : sum(x.q, x.sum);
-        sums[g] += unit * scales[b] * static_cast<float>(all);
+        sums[g] += unit * scales[b] * static_cast<float>(sum_of(x, j, stop));
         j = stop;
       }
     }
   }
 
-  void multiply(const Input& x, const Bytes& tables, std::size_t begin, std::size_t end,
-                float* y) const override {
-    const auto* const sums = reinterpret_cast<const float*>(tables.data());
-    const float* const scales = sums + padded(matrix_.groups);
-    const auto* const ordered =
-        reinterpret_cast<const std::int8_t*>(scales + padded(matrix_.blocks));
-    const IntInput input{.x = x.q.data(),
-                         .rest = x.rest.data(),
-                         .ordered_x = ordered,
-                         .ordered_rest = ordered + matrix_.blocks * kBlock,
-                         .scale = scales,
-                         .sum = sums};
-    thread_local AlignedVector<float> scratch;
-    const std::size_t stride = padded(std::max(matrix_.groups, matrix_.blocks)) + kIntPadding;
-    scratch.resize(std::max(scratch.size(), kRows * stride));
-    multiply_(matrix_, input, begin, end, scratch.data(), stride, y);
+ private:
+  quant::IntLayout layout_;
+};
+
+class StoredIntKernel : public IntKernel {
+ public:
+  StoredIntKernel(std::shared_ptr<const quant::Packed> packed, const quant::IntLayout& layout)
+      : IntKernel(layout, 1),
+        packed_(std::move(packed)),
+        matrix_(stored_matrix(*packed_, layout)),
+        ops_(choose(scalar::kIntOps, avx2::kIntOps, avx512::kIntOps, avx512vbmi::kIntOps)) {}
+
+  void tabulate(const Input& x, Bytes& tables) const override {
+    tables.resize((blocks() + layout().groups()) * sizeof(float));
+    auto* const scales = reinterpret_cast<float*>(tables.data());
+    set_scales(x, scales);
+    const float unit = layout().symmetric ? static_cast<float>(layout().low()) : 1;
+    set_sums(x, scales, unit, scales + blocks());
   }
 
-  bool decodes() const override { return true; }
+  void multiply(const Input& x, const Bytes& tables, std::size_t begin, std::size_t end,
+                float* y) const override {
+    const auto* const scales = reinterpret_cast<const float*>(tables.data());
+    const IntInput input{.x = x.q.data(),
+                         .rest = x.rest.data(),
+                         .scale = scales,
+                         .sum = scales + blocks(),
+                         .offset = nullptr};
+    ops_.multiply[by_bits()](matrix_, input, begin, end, y);
+  }
+
   void decode(std::size_t begin, std::size_t end, float* rows) const override {
-    ops_.decode[layout_.bits - 2](matrix_, static_cast<float>(layout_.low()), begin, end, rows);
+    ops_.decode[by_bits()](matrix_, static_cast<float>(layout().low()), begin, end, rows);
   }
 
  private:
-  std::size_t table_bytes() const {
-    return (padded(matrix_.groups) + padded(matrix_.blocks)) * sizeof(float) +
-           2 * matrix_.blocks * kBlock;
-  }
-
-  /// The last one's beyond the last column.
-  std::size_t group_of(std::size_t col) const {
-    return std::min(col, layout_.cols - 1) / layout_.group;
-  }
-
-  /// Fills in vector_group_ and lane_group_; false where a lane's columns are of several groups.
-  bool lanes_have_groups() {
-    std::int8_t positions[kBlock], columns[kBlock];
-    std::iota(positions, positions + kBlock, std::int8_t{0});
-    ops_.order(layout_.bits, positions, 1, columns);
-    for (std::size_t lane = 0; lane < matrix_.blocks * kBlock / 4; ++lane) {
-      const std::size_t block = lane * 4 / kBlock * kBlock;
-      std::size_t groups[4], n = 0;
-      for (std::size_t i = 0; i < 4; ++i) {
-        const std::size_t col = block + columns[(lane * 4 + i) % kBlock];
-        if (i == 0 || col < layout_.cols) groups[n++] = group_of(col);
-      }
-      if (std::any_of(groups, groups + n, [&](std::size_t g) { return g != groups[0]; })) {
-        return false;
-      }
-      if (lane % ops_.lanes == 0) vector_group_.push_back(static_cast<std::uint32_t>(groups[0]));
-      const std::size_t further = groups[0] - vector_group_.back();
-      if (further >= ops_.lanes) return false;
-      lane_group_.push_back(static_cast<std::uint8_t>(further));
-    }
-    return true;
-  }
-
   std::shared_ptr<const quant::Packed> packed_;
-  quant::IntLayout layout_;
+  IntMatrix matrix_;
   const IntOps& ops_;
-  IntOps::Multiply multiply_;
-  IntMatrix matrix_{};
-  std::vector<std::int32_t> block_group_;
-  std::vector<std::uint32_t> vector_group_;
-  std::vector<std::uint8_t> lane_group_;
 };
+
+class TiledIntKernel : public IntKernel {
+ public:
+  TiledIntKernel(const quant::Packed& packed, const quant::IntLayout& layout, std::size_t steps,
+                 const IntTileOps& ops)
+      : IntKernel(layout, 2 * kTileRows), ops_(ops) {
+    const IntMatrix stored = stored_matrix(packed, layout);
+    const std::size_t tiles = (layout.rows + kTileRows - 1) / kTileRows;
+    const std::size_t tile_bytes = stored.blocks * kBlock * kTileRows * layout.bits / 8;
+    codes_.resize(tiles * tile_bytes);
+    auto* const codes = reinterpret_cast<std::uint8_t*>(codes_.data());
+    for (std::size_t tile = 0; tile < tiles; ++tile) {
+      ops.arrange[by_bits()](stored, tile, codes + tile * tile_bytes);
+    }
+    const std::size_t pieces = stored.blocks * kTileSteps / steps;
+    for (std::size_t piece = 0; piece < pieces; ++piece) {
+      const std::size_t column = std::min(piece * steps * kTileStep, layout.cols - 1);
+      piece_group_.push_back(static_cast<std::uint32_t>(column / layout.group));
+    }
+    arrange_values(stored, stored.scale, scale_);
+    if (stored.zero != nullptr) arrange_values(stored, stored.zero, zero_);
+    const auto bytes = [](const Bytes& values) {
+      return reinterpret_cast<const std::uint8_t*>(values.data());
+    };
+    tiles_ = {.rows = layout.rows,
+              .cols = layout.cols,
+              .blocks = stored.blocks,
+              .groups = stored.groups,
+              .steps = steps,
+              .codes = codes,
+              .scale = bytes(scale_),
+              .zero = stored.zero == nullptr ? nullptr : bytes(zero_),
+              .half = stored.half,
+              .piece_group = piece_group_.data()};
+  }
+
+  void tabulate(const Input& x, Bytes& tables) const override {
+    const std::size_t pieces = piece_group_.size(), groups = layout().groups();
+    tables.resize(4 * (pieces + blocks() + groups));
+    auto* const scales = reinterpret_cast<float*>(tables.data());
+    set_scales(x, scales);
+    auto* const offsets = reinterpret_cast<std::int32_t*>(scales + blocks() + groups);
+    if (tiles_.zero != nullptr) {
+      set_sums(x, scales, 1, scales + blocks());
+      std::fill_n(offsets, pieces, 0);
+      return;
+    }
+    const std::size_t width = tiles_.steps * kTileStep;
+    for (std::size_t piece = 0; piece < pieces; ++piece) {
+      const std::size_t begin = std::min(piece * width, layout().cols);
+      const std::size_t end = std::min(begin + width, layout().cols);
+      offsets[piece] = begin == end ? 0 : layout().low() * sum_of(x, begin, end);
+    }
+  }
+
+  void multiply(const Input& x, const Bytes& tables, std::size_t begin, std::size_t end,
+                float* y) const override {
+    const auto* const scales = reinterpret_cast<const float*>(tables.data());
+    const float* const sums = scales + blocks();
+    const IntInput input{.x = x.q.data(),
+                         .rest = x.rest.data(),
+                         .scale = scales,
+                         .sum = sums,
+                         .offset = reinterpret_cast<const std::int32_t*>(sums + layout().groups())};
+    const auto by_steps = static_cast<std::size_t>(std::countr_zero(tiles_.steps)) - 2;
+    ops_.multiply[by_steps][by_bits()](tiles_, input, begin, end, y);
+  }
+
+  void decode(std::size_t begin, std::size_t end, float* rows) const override {
+    ops_.decode[by_bits()](tiles_, static_cast<float>(layout().low()), begin, end, rows);
+  }
+
+ private:
+  void arrange_values(const IntMatrix& m, const std::uint8_t* values, Bytes& out) const {
+    const std::size_t size = m.half ? 2 : 4;
+    out.assign((m.rows + kTileRows - 1) / kTileRows * kTileRows * m.groups * size, std::byte{0});
+    for (std::size_t row = 0; row < m.rows; ++row) {
+      for (std::size_t g = 0; g < m.groups; ++g) {
+        const std::size_t at = (row / kTileRows * m.groups + g) * kTileRows + row % kTileRows;
+        std::memcpy(out.data() + at * size, values + (row * m.groups + g) * size, size);
+      }
+    }
+  }
+
+  const IntTileOps& ops_;
+  Bytes codes_, scale_, zero_;
+  std::vector<std::uint32_t> piece_group_;
+  IntTiles tiles_{};
+};
+
+/// Steps of a piece that lies in one group; 0: groups would have to be cut finer.
+std::size_t piece_steps(const quant::IntLayout& layout) {
+  if (layout.groups() == 1) return kTileSteps;
+  for (std::size_t steps = kTileSteps; steps >= kTileSteps / 4; steps /= 2) {
+    if (layout.group % (steps * kTileStep) == 0) return steps;
+  }
+  return 0;
+}
 
 }  // namespace
 
 std::unique_ptr<const Kernel> int_kernel(std::shared_ptr<const quant::Packed> packed) {
-  return std::make_unique<IntKernel>(std::move(packed));
+  const quant::IntLayout layout(packed->spec, packed->rows, packed->cols);
+  const IntTileOps& ops =
+      choose(scalar::kIntTileOps, avx2::kIntTileOps, avx512::kIntTileOps, avx512vbmi::kIntTileOps);
+  const std::size_t steps = ops.usable ? piece_steps(layout) : 0;
+  if (steps == 0) return std::make_unique<StoredIntKernel>(std::move(packed), layout);
+  return std::make_unique<TiledIntKernel>(*packed, layout, steps, ops);
 }
 
 }  // namespace squish::kernels

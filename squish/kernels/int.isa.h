@@ -4,12 +4,11 @@
 
 #include "squish/kernels/constants.h"
 
-/// Products with INT matrices (squish/quant/int.cc), one table of loops per instruction set.
+/// Products with INT matrices (squish/quant/int.cc), two tables of loops per instruction set: of
+/// matrices as they are stored, with groups of any size, and of matrices in tiles.
 namespace squish::kernels {
 
-/// What is read by the vector is padded to a multiple of this many elements.
-inline constexpr std::size_t kIntPadding = 16;
-
+/// As it is stored.
 struct IntMatrix {
   std::size_t rows, cols, blocks, group, groups;
   const std::uint8_t* codes;
@@ -17,36 +16,54 @@ struct IntMatrix {
   const std::uint8_t* scale;  ///< f16 or f32, `groups` a row
   const std::uint8_t* zero;   ///< like scale; null: symmetric
   bool half;
-  const std::int32_t* block_group;  ///< of each block's first column, padded
-  /// By vector of an ordered block: its first group, and how much further that of each lane is.
-  const std::uint32_t* vector_group;
-  const std::uint8_t* lane_group;
 };
 
 struct IntInput {
-  const std::int8_t *x, *rest;                  ///< whole blocks
-  const std::int8_t *ordered_x, *ordered_rest;  ///< by IntOps::order
-  const float* scale;  ///< by block, padded with zeros: of x, of rest where that is read
-  const float* sum;    ///< by group, padded with zeros: what a row's zero is multiplied by, or its
-                       ///< scale where there is none
+  const std::int8_t *x, *rest;  ///< whole blocks
+  const float* scale;           ///< by block: of x, of rest where that is read
+  const float* sum;  ///< by group: what a row's zero is multiplied by, or its scale where there is
+                     ///< none
+  const std::int32_t* offset;  ///< by piece of a tile: what the codes' being offset comes to
 };
 
 struct IntOps {
-  /// y[begin .. end), where begin is a multiple of kRows. `scratch` has kRows rows of
-  /// `stride` floats, kIntPadding more than a matrix's row has blocks or groups.
-  typedef void (*Multiply)(const IntMatrix& matrix, const IntInput& input, std::size_t begin,
-                           std::size_t end, float* scratch, std::size_t stride, float* y);
-
-  std::size_t lanes;  ///< of 32 bits, of a vector; 0: all functions are `any`
-  /// Each block's columns in the order in which vectors get at them: 4 bits are 0 2 4 .., 1 3 5 ..,
-  /// 2 bits 0 4 8 .., 1 5 9 .. and so on; other widths as they are.
-  void (*order)(unsigned bits, const std::int8_t* x, std::size_t blocks, std::int8_t* ordered);
-  /// By bits - 2. For matrices whose blocks each lie in one group; the four columns of each lane of
-  /// whose blocks do; any.
-  Multiply whole[7], split[7], any[7];
-
+  /// y[begin .. end), by bits - 2.
+  void (*multiply[7])(const IntMatrix& matrix, const IntInput& input, std::size_t begin,
+                      std::size_t end, float* y);
   /// By bits - 2: rows [begin, end) one after the other; `low` is what a symmetric code begins at.
   void (*decode[7])(const IntMatrix& matrix, float low, std::size_t begin, std::size_t end,
+                    float* rows);
+};
+
+/// Rows of a tile: a 32-bit lane each, so that sums need no adding up across lanes and a tile's
+/// codes are one stream.
+inline constexpr std::size_t kTileRows = 16;
+inline constexpr std::size_t kTileStep = 4;  ///< columns that a dot product takes at once
+inline constexpr std::size_t kTileSteps = kBlock / kTileStep;  ///< of a block
+
+/// In tiles: block by block 128 bytes for each bit of a code. A block is planes of 4, 2 or 1 of its
+/// codes' bits, the lowest first (3 bits are 2 + 1, 7 are 4 + 2 + 1; 8 are one plane), each of 64
+/// bytes for so many steps as share a byte: byte 4 r + i holds, in the step's bits of it, column i
+/// of the step in the tile's row r.
+struct IntTiles {
+  std::size_t rows, cols, blocks, groups;
+  std::size_t steps;  ///< of a piece, which lies in one group: 4, 8 or 16
+  const std::uint8_t* codes;
+  const std::uint8_t* scale;  ///< f16 or f32: tile by tile, by group kTileRows of them
+  const std::uint8_t* zero;   ///< like scale; null: symmetric
+  bool half;
+  const std::uint32_t* piece_group;  ///< by piece, blocks * kTileSteps / steps of them
+};
+
+struct IntTileOps {
+  bool usable;  ///< false: there is nothing else
+  /// By bits - 2: tile `tile` of a matrix; `out` has the blocks' bytes.
+  void (*arrange[7])(const IntMatrix& matrix, std::size_t tile, std::uint8_t* out);
+  /// y[begin .. end), where begin is a multiple of kTileRows; by log2(steps) - 2 and bits - 2.
+  void (*multiply[3][7])(const IntTiles& matrix, const IntInput& input, std::size_t begin,
+                         std::size_t end, float* y);
+  /// As IntOps::decode, where begin is a multiple of kTileRows.
+  void (*decode[7])(const IntTiles& matrix, float low, std::size_t begin, std::size_t end,
                     float* rows);
 };
 

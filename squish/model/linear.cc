@@ -133,6 +133,9 @@ std::unique_ptr<Linear> dense_linear(std::shared_ptr<const Matrix> weights,
 StoredWeights packed_weights(std::shared_ptr<const quant::Packed> packed, bool with_kernel) {
   StoredWeights weights{packed->rows, packed->cols, packed->bits().total() / 8, {}, nullptr};
   if (with_kernel) weights.kernel = kernels::make_kernel(packed);
+  const kernels::Kernel* const kernel = weights.kernel.get();
+  // It may have put the matrix in an order of its own: then nobody else keeps what is stored.
+  if (kernel != nullptr && kernel->decodes() && kernel->form().rotation == nullptr) return weights;
   weights.decode = [packed = std::move(packed)](MatrixView out, ThreadPool& pool) {
     quant::dequantize(*packed, out, pool);
   };

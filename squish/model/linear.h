@@ -44,7 +44,7 @@ inline constexpr std::size_t kFewTokens = 32;
 /// Weights as they are stored.
 struct StoredWeights {
   std::size_t rows = 0, cols = 0, bytes = 0;
-  std::function<void(MatrixView out, ThreadPool& pool)> decode;
+  std::function<void(MatrixView out, ThreadPool& pool)> decode;  ///< null: by `kernel` alone
   std::unique_ptr<const kernels::Kernel> kernel;  ///< null: none for this type or spec
 };
 /// In a method's bytes; without its kernel unless asked for.
