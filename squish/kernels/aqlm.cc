@@ -1,17 +1,38 @@
 // Products with matrices of AQLM (squish/quant/aqlm.cc): a line is a row, a step a group, whose
-// entries meet as many elements of x.
+// entries meet as many elements of x. With AVX-512 VBMI, where codes are bytes, rows look up what
+// entries make of groups instead.
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <utility>
 #include <vector>
 
 #include "squish/base/half.h"
+#include "squish/base/isa.h"
 #include "squish/kernels/additive.h"
+#include "squish/kernels/aqlm_tables.isa.h"
 #include "squish/kernels/methods.h"
 #include "squish/quant/aqlm_layout.h"
 
 namespace squish::kernels {
+
+SQUISH_DECLARE_TABLES(AqlmTableOps, kAqlmTableOps);
+
 namespace {
+
+/// Times the gain.
+std::vector<float> row_scales(const quant::Packed& packed, const quant::AqlmLayout& layout) {
+  const std::span<const std::byte> scale = packed.section("scale", 2 * layout.rows);
+  float gain = 0;
+  std::memcpy(&gain, packed.section("gain", 4).data(), 4);
+  std::vector<float> scales;
+  for (std::size_t row = 0; row < layout.rows; ++row) {
+    std::uint16_t half = 0;
+    std::memcpy(&half, scale.data() + 2 * row, 2);
+    scales.push_back(gain * from_f16(half));
+  }
+  return scales;
+}
 
 class AqlmKernel : public Kernel {
  public:
@@ -31,14 +52,7 @@ class AqlmKernel : public Kernel {
       part_.book[b].first_bit = b * layout.bits;
       part_.book[b].bits = layout.bits;
     }
-    const std::span<const std::byte> scale = packed_->section("scale", 2 * layout.rows);
-    float gain = 0;
-    std::memcpy(&gain, packed_->section("gain", 4).data(), 4);
-    for (std::size_t row = 0; row < layout.rows; ++row) {
-      std::uint16_t half = 0;
-      std::memcpy(&half, scale.data() + 2 * row, 2);
-      scales_.push_back(gain * from_f16(half));
-    }
+    scales_ = row_scales(*packed_, layout);
   }
 
   /// Groups padded as entries are.
@@ -74,10 +88,107 @@ class AqlmKernel : public Kernel {
   std::vector<float> scales_;
 };
 
+/// Holds codes in an order of its own.
+class AqlmTableKernel : public Kernel {
+ public:
+  AqlmTableKernel(const quant::Packed& packed, const quant::AqlmLayout& layout,
+                  const AqlmTableOps& ops)
+      : Kernel(layout.rows, {.cols = layout.cols, .floats = true}, kTableRows),
+        ops_(ops),
+        scales_(row_scales(packed, layout)) {
+    m_.rows = layout.rows;
+    m_.cols = layout.cols;
+    m_.dim = layout.dim;
+    m_.books = layout.books;
+    m_.groups = layout.blocks();
+    m_.padded = (layout.dim + kEntryLanes - 1) / kEntryLanes * kEntryLanes;
+    m_.row_blocks = (layout.rows + kTableRows - 1) / kTableRows;
+    set_books(packed.section("codebook", layout.books * layout.book_bytes()));
+    set_codes(packed.section("q", layout.rows * layout.row_bytes()), layout.row_bytes());
+    m_.scales = scales_.data();
+  }
+
+  void tabulate(const Input& x, Bytes& tables) const override {
+    const std::size_t bytes = m_.groups * m_.books * kTableBytes;
+    tables.resize(bytes + 4 * m_.groups);
+    thread_local std::vector<float> whole_groups;
+    whole_groups.assign(m_.groups * m_.dim, 0);
+    std::copy_n(x.x.begin(), m_.cols, whole_groups.begin());
+    ops_.tabulate(m_, whole_groups.data(), reinterpret_cast<std::uint8_t*>(tables.data()),
+                  reinterpret_cast<float*>(tables.data() + bytes));
+  }
+
+  void multiply(const Input& /*x*/, const Bytes& tables, std::size_t begin, std::size_t end,
+                float* y) const override {
+    const std::size_t bytes = m_.groups * m_.books * kTableBytes;
+    thread_local AlignedVector<float> sums;
+    sums.resize(std::max(sums.size(), end - begin + kTableRows));
+    ops_.multiply(m_, reinterpret_cast<const std::uint8_t*>(tables.data()),
+                  reinterpret_cast<const float*>(tables.data() + bytes), begin, end, sums.data(),
+                  y);
+  }
+
+  bool decodes() const override { return true; }
+  void decode(std::size_t begin, std::size_t end, float* rows) const override {
+    ops_.decode(m_, begin, end, rows);
+  }
+
+ private:
+  void set_books(std::span<const std::byte> stored) {
+    columns_.resize(m_.books * m_.dim * kTableEntries);
+    entries_.resize(m_.books * kTableEntries * m_.padded);
+    const std::byte* from = stored.data();
+    for (std::size_t b = 0; b < m_.books; ++b) {
+      float largest = 0;
+      for (std::size_t e = 0; e < kTableEntries; ++e) {
+        float square = 0;
+        for (std::size_t d = 0; d < m_.dim; ++d, from += 2) {
+          std::uint16_t half = 0;
+          std::memcpy(&half, from, 2);
+          const float value = from_f16(half);
+          columns_[(b * m_.dim + d) * kTableEntries + e] = value;
+          entries_[(b * kTableEntries + e) * m_.padded + d] = value;
+          square += value * value;
+        }
+        largest = std::max(largest, std::sqrt(square));
+      }
+      m_.norms += largest;
+    }
+    m_.columns = columns_.data();
+    m_.entries = entries_.data();
+  }
+
+  void set_codes(std::span<const std::byte> stored, std::size_t row_bytes) {
+    codes_.assign(m_.groups * m_.books * m_.row_blocks * kTableRows, std::byte{0});
+    std::byte* to = codes_.data();
+    for (std::size_t g = 0; g < m_.groups; ++g) {
+      for (std::size_t block = 0; block < m_.rows; block += kTableRows) {
+        for (std::size_t r = 0; r < std::min(kTableRows, m_.rows - block); ++r) {
+          const std::byte* const from = stored.data() + (block + r) * row_bytes + g * m_.books;
+          for (std::size_t b = 0; b < m_.books; ++b) to[b * kTableRows + lane_of_row(r)] = from[b];
+        }
+        to += m_.books * kTableRows;
+      }
+    }
+    m_.codes = reinterpret_cast<const std::uint8_t*>(codes_.data());
+  }
+
+  const AqlmTableOps& ops_;
+  AqlmTables m_{};
+  Bytes codes_;
+  AlignedVector<float> columns_, entries_;
+  std::vector<float> scales_;
+};
+
 }  // namespace
 
 std::unique_ptr<const Kernel> aqlm_kernel(std::shared_ptr<const quant::Packed> packed) {
   const quant::AqlmLayout layout(packed->spec, packed->rows, packed->cols);
+  const AqlmTableOps& tables = choose(scalar::kAqlmTableOps, avx2::kAqlmTableOps,
+                                      avx512::kAqlmTableOps, avx512vbmi::kAqlmTableOps);
+  if (tables.usable && layout.bits == 8) {
+    return std::make_unique<AqlmTableKernel>(*packed, layout, tables);
+  }
   const std::vector<std::size_t> sizes(layout.books, layout.entries());
   AdditiveBooks books(packed->section("codebook", layout.books * layout.book_bytes()), layout.dim,
                       sizes);

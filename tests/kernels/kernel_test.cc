@@ -100,7 +100,9 @@ TEST_P(Kernels, RoundInputsToLittleHarm) {
   double error = 0;
   for (std::size_t i = 0; i < y.size(); ++i) error += std::pow(y[i] - expected[i], 2);
   const auto kernel = make_kernel(matrix);
-  const double limit = kernel->fine() || kernel->form().floats ? 1e-4 : 0.02;
+  // Tables of AQLM, by which it decodes, are of 16 bits.
+  const bool tables = matrix->spec.method() == "aqlm" && kernel->decodes();
+  const double limit = tables ? 5e-4 : kernel->fine() || kernel->form().floats ? 1e-4 : 0.02;
   EXPECT_LT(std::sqrt(error / static_cast<double>(y.size())), limit * rms(y));
 }
 
@@ -157,7 +159,9 @@ TEST_P(Kernels, MultiplyManyTokensWhereTheyDecode) {
   }
   set_isa(before);
   const std::string& method = matrix->spec.method();
-  EXPECT_EQ(make_kernel(matrix)->decodes(), method != "aqlm" && method != "vptq");
+  const bool by_tables =
+      method == "aqlm" && matrix->spec.integer("b") == 8 && active_isa() == Isa::avx512vbmi;
+  EXPECT_EQ(make_kernel(matrix)->decodes(), by_tables || (method != "aqlm" && method != "vptq"));
 }
 
 TEST_P(Kernels, TakeInputsOfZeros) {
@@ -229,6 +233,8 @@ constexpr Case kCases[] = {{"trellis:code=fast", 96, 192},
                            {"aqlm:m=2,b=4,g=4", 64, 130},
                            {"aqlm:m=3,b=7,g=16,iters=2", 21, 100},
                            {"aqlm:m=5,b=8,g=20,iters=2,rounds=1", 30, 330},
+                           {"aqlm:m=1,b=8,g=3,iters=2,rounds=1", 200, 70},
+                           {"aqlm:m=3,b=8,g=8,iters=2,rounds=1", 64, 8},
                            {"aqlm:m=1,b=12,g=8,iters=1,rounds=0", 130, 320},
                            {"vptq", 96, 192},
                            {"vptq:v=6,k=4096,r=1,iters=1,refine=0", 100, 130},
