@@ -59,7 +59,7 @@ COLUMNS = {
     "peak_gb": ("Peak (GB)", lambda row: number(1e-9 * row["peak_anonymous_bytes"], 2)),
     "ratio": ("Speed of 2 ranks, over 2 threads", lambda row: number(row["speed_of_ranks_over_threads"], 2)),
     "shapes": ("Model", lambda row: row["model"]),
-    # bench/peers/race.py
+    # bench/peers/run.py, and what it was made of
     "racer": ("", lambda row: row["name"]),
     "generate": ("generated, tokens/s", lambda row: spread(row["generate"], 0)),
     "prompt": ("prompt of 512, tokens/s", lambda row: spread(row["prompt"], 0)),
@@ -105,7 +105,7 @@ def main():
     check = "--check" in sys.argv[1:]
     names = [pathlib.Path(name).resolve() for name in sys.argv[1:] if name != "--check"]
     stale = []
-    for document in names or [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]:
+    for document in names or [ROOT / "README.md", ROOT / "bench/peers/README.md", *sorted(ROOT.glob("docs/**/*.md"))]:
         before = document.read_text(encoding="utf-8")
         after = BLOCK.sub(lambda found: found[1] + table(found[2], found[3]) + found[5], before)
         if after == before:

@@ -1,0 +1,112 @@
+"""What the comparisons with other people's programs have in common. None of them fetches anything."""
+import contextlib
+import importlib.metadata
+import importlib.util
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+import types
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+import measure  # noqa: E402  (after the path that it is on)
+
+
+class Missing(Exception):
+    """A peer that is not here, in a sentence: it is left out."""
+
+
+def peers_of(task):
+    """The modules of the folder `task`, a file a peer."""
+    for path in sorted((HERE / task).glob("*.py")):
+        place = importlib.util.spec_from_file_location(f"{task}_{path.stem}", path)
+        module = importlib.util.module_from_spec(place)
+        place.loader.exec_module(module)
+        yield path.stem, module
+
+
+def left_out(name, sentence):
+    print(f"{name}: {sentence}; left out", file=sys.stderr)
+
+
+def checkout(folder, repository, commit, any_commit=False):
+    """Where a peer's code comes from; Missing unless `folder` is a checkout of that commit."""
+    if folder is None:
+        raise Missing(f"no folder given with a checkout of {repository} at {commit}")
+    done = subprocess.run(["git", "-C", folder, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    head = done.stdout.strip()
+    if done.returncode != 0:
+        raise Missing(f"{folder} is no checkout of {repository}")
+    if head != commit and not any_commit:
+        raise Missing(f"{folder} is at {head}, expected {repository} at {commit} (--any-commit to go on)")
+    return {"repository": repository, "commit": head}
+
+
+def package(name):
+    """The version of a Python package; Missing where it is not installed."""
+    try:
+        return {"package": name, "version": importlib.metadata.version(name)}
+    except importlib.metadata.PackageNotFoundError:
+        raise Missing(f"the Python package {name} is not installed for {sys.executable}") from None
+
+
+@contextlib.contextmanager
+def modules_of(folder):
+    """Imports come from `folder` first; what was imported from it is forgotten afterwards."""
+    before = set(sys.modules)
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        for name in set(sys.modules) - before:
+            file = getattr(sys.modules[name], "__file__", None) or ""
+            if file.startswith(str(folder)):
+                del sys.modules[name]
+
+
+def stand_in(name, **members):
+    """A module in the place of one that has no part in the algorithm, or needs a GPU."""
+    module = types.ModuleType(name)
+    vars(module).update(members)
+    sys.modules[name] = module
+    return module
+
+
+def call(command):
+    done = subprocess.run([str(part) for part in command], capture_output=True, check=False)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(map(str, command))}:\n{done.stderr[-2000:].decode(errors='replace')}")
+    return done.stdout
+
+
+def make(path, command):
+    """Runs the command, which writes `path`, unless that is there."""
+    if path.exists():
+        return path
+    print(f"making {path.name}", file=sys.stderr)
+    try:
+        call(command)
+    except SystemExit:
+        path.unlink(missing_ok=True)  # what a peer leaves behind is no model
+        raise
+    return path
+
+
+def spread(values, digits=2):
+    return {"median": round(statistics.median(values), digits), "min": round(min(values), digits),
+            "max": round(max(values), digits)}
+
+
+def said(values, digits=2):
+    return f"{values['median']:.{digits}f} ({values['min']:.{digits}f} to {values['max']:.{digits}f})"
+
+
+def write(path, task, options, peers, **more):
+    """A result: `peers` says of each peer which version it is and how it is set."""
+    path.write_text(json.dumps({
+        "schema": "squish.peers/1", "task": task, "command": " ".join(["bench/peers/run.py", *sys.argv[1:]]),
+        "cpu": measure.cpu(), "squish": measure.version(options.squish), "threads": options.threads, "peers": peers,
+        **more}, indent=1) + "\n")
