@@ -5,15 +5,6 @@
 namespace squish::kernels::SQUISH_ISA_NAMESPACE {
 namespace {
 
-float largest(const float* x, std::size_t n) {
-  std::int32_t largest_bits = 0;  // their order is that of the magnitudes, what is not finite last
-  for (std::size_t i = 0; i < n; ++i) {
-    const std::int32_t bits = __builtin_bit_cast(std::int32_t, x[i]) & 0x7fffffff;
-    largest_bits = bits > largest_bits ? bits : largest_bits;
-  }
-  return __builtin_bit_cast(float, largest_bits);
-}
-
 // Adding 1.5 * 2^23 leaves no bits behind the point, rounded as floats are.
 constexpr float kShift = 12582912;
 
@@ -46,6 +37,6 @@ std::int32_t round_rest(const float* x, float inverse, const std::int8_t* q, std
 }  // namespace
 
 extern const InputOps kInputOps;
-const InputOps kInputOps = {largest, round_block, round_rest};
+const InputOps kInputOps = {round_block, round_rest};
 
 }  // namespace squish::kernels::SQUISH_ISA_NAMESPACE

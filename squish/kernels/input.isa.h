@@ -6,8 +6,6 @@
 namespace squish::kernels {
 
 struct InputOps {
-  /// The largest magnitude of n elements; not finite unless all are.
-  float (*largest)(const float* x, std::size_t n);
   /// q[i] = x[i] * inverse to the nearest, ties to even, for a block of 64; the sum of them.
   std::int32_t (*round_block)(const float* x, float inverse, std::int8_t* q);
   /// The same of what q leaves, in units of 2 ^ -kRestBits, at most 127 of them.

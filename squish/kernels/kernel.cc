@@ -13,6 +13,7 @@
 #include "squish/kernels/forms.h"
 #include "squish/kernels/input.isa.h"
 #include "squish/kernels/methods.h"
+#include "squish/linalg/vector_ops.isa.h"
 #include "squish/quant/incoherence.h"
 
 namespace squish::kernels {
@@ -66,10 +67,11 @@ void make_input(const InputForm& form, std::span<const float> x, bool fine, Inpu
   if (form.floats) return;
   const InputOps& ops =
       choose(scalar::kInputOps, avx2::kInputOps, avx512::kInputOps, avx512vbmi::kInputOps);
-  const float all = form.scale_by_block ? 0 : ops.largest(out.x.data(), out.x.size());
+  const auto largest_of = linalg::vector_ops().largest_magnitude;
+  const float all = form.scale_by_block ? 0 : largest_of(out.x.data(), out.x.size());
   for (std::size_t b = 0; b < blocks; ++b) {
     const float* const block = out.x.data() + b * kBlock;
-    const float largest = form.scale_by_block ? ops.largest(block, kBlock) : all;
+    const float largest = form.scale_by_block ? largest_of(block, kBlock) : all;
     out.scale[b] = std::isfinite(largest) ? largest / 127 : std::numeric_limits<float>::quiet_NaN();
     if (!(largest > kLeast && std::isfinite(largest))) continue;
     std::int8_t* const q = out.q.data() + b * kBlock;

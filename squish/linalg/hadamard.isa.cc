@@ -46,6 +46,11 @@ void butterflies(float* strip, std::size_t length) {
 }
 
 typedef float Run __attribute__((vector_size(4 * kLanes), may_alias));
+#if defined(SQUISH_ISA_avx512)
+constexpr std::size_t kMixedRows = 12;
+#else
+constexpr std::size_t kMixedRows = 4;
+#endif
 typedef std::int32_t Index __attribute__((vector_size(4 * kLanes)));
 
 // Lanes whose number has bit H become the difference to their partner, the others the sum.
@@ -67,28 +72,31 @@ void butterflies_within(float* x, std::size_t n) {
   }
 }
 
-void mix(const float* matrix, std::size_t order, const float* in, std::size_t run, float* out) {
-  for (std::size_t r = 0; r < order; r += 4) {
-    const float* const m = matrix + r * order;
-    for (std::size_t j = 0; j < run; ++j) {
-      float sum[4][kLanes] = {};
-      for (std::size_t k = 0; k < order; ++k) {
-        const float* const x = in + (k * run + j) * kLanes;
-#pragma omp simd
-        for (std::size_t l = 0; l < kLanes; ++l) {
-          sum[0][l] += m[k] * x[l];
-          sum[1][l] += m[order + k] * x[l];
-          sum[2][l] += m[2 * order + k] * x[l];
-          sum[3][l] += m[3 * order + k] * x[l];
-        }
-      }
-      for (std::size_t i = 0; i < 4; ++i) {
-        float* const y = out + ((r + i) * run + j) * kLanes;
-#pragma omp simd
-        for (std::size_t l = 0; l < kLanes; ++l) y[l] = sum[i][l];
-      }
+/// Rows [r, r + Rows): sums side by side, since one waits for itself.
+template <std::size_t Rows>
+void mix_rows(const float* matrix, std::size_t order, const float* in, std::size_t run,
+              std::size_t r, float* out) {
+  const float* const m = matrix + r * order;
+  for (std::size_t j = 0; j < run; ++j) {
+    Run sum[Rows] = {};
+    for (std::size_t k = 0; k < order; ++k) {
+      const Run x = *reinterpret_cast<const Run*>(in + (k * run + j) * kLanes);
+#pragma GCC unroll 12
+      for (std::size_t i = 0; i < Rows; ++i) sum[i] += m[i * order + k] * x;
+    }
+#pragma GCC unroll 12
+    for (std::size_t i = 0; i < Rows; ++i) {
+      *reinterpret_cast<Run*>(out + ((r + i) * run + j) * kLanes) = sum[i];
     }
   }
+}
+
+void mix(const float* matrix, std::size_t order, const float* in, std::size_t run, float* out) {
+  std::size_t r = 0;
+  for (; r + kMixedRows <= order; r += kMixedRows) {
+    mix_rows<kMixedRows>(matrix, order, in, run, r, out);
+  }
+  for (; r < order; r += 4) mix_rows<4>(matrix, order, in, run, r, out);
 }
 
 // Both transposes go by squares, so that each cache line is touched once: the rows of a matrix

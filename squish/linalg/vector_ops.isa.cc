@@ -1,5 +1,7 @@
 #include "squish/linalg/vector_ops.isa.h"
 
+#include <cstdint>
+
 namespace squish::linalg::SQUISH_ISA_NAMESPACE {
 namespace {
 
@@ -51,6 +53,15 @@ float max(const float* x, std::size_t n) {
 #pragma omp simd reduction(max : largest)
   for (std::size_t i = 0; i < n; ++i) largest = x[i] > largest ? x[i] : largest;
   return largest;
+}
+
+float largest_magnitude(const float* x, std::size_t n) {
+  std::int32_t largest = 0;  // the order of the bits is that of the magnitudes
+  for (std::size_t i = 0; i < n; ++i) {
+    const std::int32_t bits = __builtin_bit_cast(std::int32_t, x[i]) & 0x7fffffff;
+    largest = bits > largest ? bits : largest;
+  }
+  return __builtin_bit_cast(float, largest);
 }
 
 // exp(x) = 2^n exp(r), |r| <= ln(2) / 2, ln(2) in two parts, exp(r) by its Taylor series to the
@@ -115,6 +126,7 @@ void rotate(float* x, const float* cos, const float* sin, std::size_t n) {
 }  // namespace
 
 extern const VectorOps kVectorOps;
-const VectorOps kVectorOps = {dot, axpy, matvec, max, exp_sum, rms_norm, silu_mul, rotate};
+const VectorOps kVectorOps = {dot,     axpy,     matvec,   max,   largest_magnitude,
+                              exp_sum, rms_norm, silu_mul, rotate};
 
 }  // namespace squish::linalg::SQUISH_ISA_NAMESPACE

@@ -13,6 +13,8 @@ struct VectorOps {
                  const float* x, float* y);
   /// The largest element; n > 0.
   float (*max)(const float* x, std::size_t n);
+  /// The largest magnitude, 0 of no elements; not finite unless all are.
+  float (*largest_magnitude)(const float* x, std::size_t n);
   /// out[i] = exp(scale * x[i] - shift), within 3 ulp (no smaller than 1e-38); the sum of them,
   /// accumulated in double every 1024. `out` may be `x`.
   double (*exp_sum)(const float* x, std::size_t n, float scale, float shift, float* out);

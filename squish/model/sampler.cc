@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "squish/base/error.h"
+#include "squish/linalg/vector_ops.isa.h"
 
 namespace squish::model {
 namespace {
@@ -30,11 +31,13 @@ Sampler::Sampler(const SamplerOptions& options)
 }
 
 TokenId Sampler::pick(std::span<const float> logits) {
-  for (const float x : logits) {
-    if (!std::isfinite(x)) fail("the model gives logits that are not finite numbers");
+  if (logits.empty()) fail("there are no logits to pick a token from");
+  const linalg::VectorOps& ops = linalg::vector_ops();
+  if (!std::isfinite(ops.largest_magnitude(logits.data(), logits.size()))) {
+    fail("the model gives logits that are not finite numbers");
   }
-  const auto likeliest = std::max_element(logits.begin(), logits.end());
-  if (likeliest == logits.end()) fail("there are no logits to pick a token from");
+  const float largest = ops.max(logits.data(), logits.size());
+  const auto likeliest = std::find(logits.begin(), logits.end(), largest);
   if (options_.temperature == 0) return static_cast<TokenId>(likeliest - logits.begin());
 
   std::vector<TokenId> ids(logits.size());
