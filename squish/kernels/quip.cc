@@ -9,6 +9,7 @@
 #include "squish/base/isa.h"
 #include "squish/kernels/methods.h"
 #include "squish/kernels/quip.isa.h"
+#include "squish/linalg/vector_ops.isa.h"
 #include "squish/quant/e8p.h"
 #include "squish/quant/incoherence.h"
 #include "squish/quant/quip_layout.h"
@@ -132,14 +133,10 @@ class QuipKernel : public Kernel {
     for (std::size_t i = begin; i < end; ++i) y[i] = 0;
     const auto add = [&](float unit, std::int32_t offset) {
       const float factor = x.scale[0] * unit;
-      for (std::size_t i = begin; i < end; ++i) {
-        y[i] += factor * static_cast<float>(sums[i - begin] - offset * sum_x);
-      }
+      const auto add_to = linalg::vector_ops().add_integers;
+      add_to(factor, sums.data(), offset * sum_x, end - begin, y + begin);
       if (!fine()) return;
-      const float rest_factor = factor / (1 << kRestBits);
-      for (std::size_t i = begin; i < end; ++i) {
-        y[i] += rest_factor * static_cast<float>(rests[i - begin] - offset * sum_rest);
-      }
+      add_to(factor / (1 << kRestBits), rests.data(), offset * sum_rest, end - begin, y + begin);
     };
     const auto with_input = [&](QuipPart part) {
       part.x = reinterpret_cast<const std::int8_t*>(tables.data());

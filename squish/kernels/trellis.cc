@@ -7,6 +7,7 @@
 #include "squish/base/isa.h"
 #include "squish/kernels/methods.h"
 #include "squish/kernels/trellis.isa.h"
+#include "squish/linalg/vector_ops.isa.h"
 #include "squish/quant/incoherence.h"
 #include "squish/quant/trellis_layout.h"
 
@@ -114,10 +115,9 @@ class TrellisKernel : public Kernel {
       }
       ops_.multiply[part.bits - 1](columns, after_.data(), first, last, sums.data(), rests.data());
       const float factor = x.scale[0] * part.factor;
-      for (std::size_t i = begin; i < end; ++i) y[i] += factor * static_cast<float>(sums[i]);
-      if (!fine()) continue;
-      const float rest_factor = factor / (1 << kRestBits);
-      for (std::size_t i = begin; i < end; ++i) y[i] += rest_factor * static_cast<float>(rests[i]);
+      const auto add = linalg::vector_ops().add_integers;
+      add(factor, &sums[begin], 0, end - begin, y + begin);
+      if (fine()) add(factor / (1 << kRestBits), &rests[begin], 0, end - begin, y + begin);
     }
   }
 

@@ -8,6 +8,7 @@
 
 #include "squish/base/isa.h"
 #include "squish/linalg/hadamard.isa.h"
+#include "squish/linalg/vector_ops.isa.h"
 
 namespace squish::linalg {
 
@@ -250,14 +251,14 @@ void Hadamard::transform_one(std::span<float> x, bool inverse) const {
 
 void Hadamard::rotate(std::span<float> x, std::span<const float> factors) const {
   assert(x.size() == size_ && factors.size() == size_);
-  for (std::size_t i = 0; i < size_; ++i) x[i] *= factors[i];
+  vector_ops().scale(factors.data(), size_, x.data());
   transform_one(x, false);
 }
 
 void Hadamard::unrotate(std::span<float> x, std::span<const float> factors) const {
   assert(x.size() == size_ && factors.size() == size_);
   transform_one(x, true);
-  for (std::size_t i = 0; i < size_; ++i) x[i] *= factors[i];
+  vector_ops().scale(factors.data(), size_, x.data());
 }
 
 void Hadamard::rotate_rows(MatrixView w, std::span<const float> signs, ThreadPool& pool) const {

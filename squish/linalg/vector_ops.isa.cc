@@ -1,7 +1,5 @@
 #include "squish/linalg/vector_ops.isa.h"
 
-#include <cstdint>
-
 namespace squish::linalg::SQUISH_ISA_NAMESPACE {
 namespace {
 
@@ -46,6 +44,19 @@ void matvec(const float* w, std::size_t rows, std::size_t cols, std::size_t stri
     y[i + 3] = s3;
   }
   for (; i < rows; ++i) y[i] = dot(w + i * stride, x, cols);
+}
+
+void scale(const float* factors, std::size_t n, float* x) {
+#pragma omp simd
+  for (std::size_t i = 0; i < n; ++i) x[i] *= factors[i];
+}
+
+void add_integers(float factor, const std::int32_t* v, std::int32_t offset, std::size_t n,
+                  float* y) {
+#pragma omp simd
+  for (std::size_t i = 0; i < n; ++i) {
+    y[i] += __builtin_assoc_barrier(factor * static_cast<float>(v[i] - offset));
+  }
 }
 
 float max(const float* x, std::size_t n) {
@@ -126,7 +137,8 @@ void rotate(float* x, const float* cos, const float* sin, std::size_t n) {
 }  // namespace
 
 extern const VectorOps kVectorOps;
-const VectorOps kVectorOps = {dot,     axpy,     matvec,   max,   largest_magnitude,
-                              exp_sum, rms_norm, silu_mul, rotate};
+const VectorOps kVectorOps = {
+    dot,     axpy,     scale,    add_integers, matvec, max, largest_magnitude,
+    exp_sum, rms_norm, silu_mul, rotate};
 
 }  // namespace squish::linalg::SQUISH_ISA_NAMESPACE

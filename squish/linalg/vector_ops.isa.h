@@ -1,5 +1,6 @@
 #pragma once
 #include <cstddef>
+#include <cstdint>
 
 /// Vector loops on floats, one table per instruction set (squish/base/isa.h).
 namespace squish::linalg {
@@ -8,6 +9,11 @@ struct VectorOps {
   float (*dot)(const float* a, const float* b, std::size_t n);
   /// y += a * x.
   void (*axpy)(float a, const float* x, std::size_t n, float* y);
+  /// x[i] *= factors[i].
+  void (*scale)(const float* factors, std::size_t n, float* x);
+  /// y[i] += factor * (v[i] - offset), rounded twice on all instruction sets.
+  void (*add_integers)(float factor, const std::int32_t* v, std::int32_t offset, std::size_t n,
+                       float* y);
   /// y[i] = w[i] . x for the rows of w, which begin `stride` apart.
   void (*matvec)(const float* w, std::size_t rows, std::size_t cols, std::size_t stride,
                  const float* x, float* y);
