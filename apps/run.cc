@@ -163,8 +163,9 @@ void add_run(CLI::App& app) {
   command
       ->add_option("--weights", options->placement,
                    "copied: into memory, huge pages where there are; mapped: left in the file, for "
-                   "the system to read and forget as it sees fit; default: copied where they take "
-                   "at most half of the free memory")
+                   "the system to read and forget as it sees fit, but for what kernels put in "
+                   "another order (INT; AQLM and VPTQ where tables serve); default: copied where "
+                   "they take at most half of the free memory")
       ->transform(CLI::CheckedTransformer(std::map<std::string, io::Placement>{
           {"copied", io::Placement::copied}, {"mapped", io::Placement::mapped}}));
   options->machine.add_flags(*command);

@@ -44,5 +44,6 @@ class Calibration:
 
 
 def proxy_loss(w, what, h):
+    """tr((W - What) H (W - What)') / tr(W H W'); h None: H = I."""
     w, error = w.astype(numpy.float64), w.astype(numpy.float64) - what.astype(numpy.float64)
-    return float(((error @ h) * error).sum() / ((w @ h) * w).sum())
+    return float(((error if h is None else error @ h) * error).sum() / ((w if h is None else w @ h) * w).sum())

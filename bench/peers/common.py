@@ -4,6 +4,7 @@ import importlib.metadata
 import importlib.util
 import json
 import pathlib
+import shutil
 import statistics
 import subprocess
 import sys
@@ -83,16 +84,28 @@ def call(command):
 
 
 def make(path, command):
-    """Runs the command, which writes `path`, unless that is there."""
+    """`path`, which the command writes, unless it is there: under another name until it is whole."""
     if path.exists():
         return path
     print(f"making {path.name}", file=sys.stderr)
-    try:
-        call(command)
-    except SystemExit:
-        path.unlink(missing_ok=True)  # what a peer leaves behind is no model
-        raise
+    part = path.with_name(f"part-{path.name}")
+    shutil.rmtree(part, ignore_errors=True)
+    part.unlink(missing_ok=True)
+    call([part if word == path else word for word in command])
+    part.rename(path)
     return path
+
+
+def claim(work, options):
+    """What lies in the work folder is of one model and one calibration: another's is refused."""
+    mine = {name: [str(path.resolve()), path.stat().st_size] for name, path in
+            (("model", options.model), ("calib", options.calib)) if path is not None}
+    note = work / "made-of.json"
+    before = json.loads(note.read_text()) if note.exists() else {}
+    for name in mine:
+        if before.get(name, mine[name]) != mine[name]:
+            sys.exit(f"{work} holds what was made of {before[name][0]}, not of {mine[name][0]}: name another --work")
+    note.write_text(json.dumps(before | mine))
 
 
 def spread(values, digits=2):

@@ -1,5 +1,6 @@
 """What llama.cpp and ik_llama.cpp, a fork of it, have in common as peers."""
 import ctypes
+import hashlib
 import json
 
 import numpy
@@ -52,7 +53,8 @@ class Types:
         if path is None or not path.exists():
             raise Missing(f"no library {path}; --{self.option.replace('_', '-')} FILE names the libggml of {self.repository}, "
                           "built with -DBUILD_SHARED_LIBS=ON (mainline: libggml-base.so)")
-        return {"repository": self.repository, "library": path.name}
+        return {"repository": self.repository, "library": path.name,
+                "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
     def open(self, options, name):
         return Ggml(getattr(options, self.option), name, self.numbers[name])

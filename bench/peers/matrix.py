@@ -1,8 +1,8 @@
 """Each method against other people's code for it, on the same matrices of a model: error and time.
 
-Checkouts of the authors' code and calibrated methods are judged by proxy loss, tr((W - What) H (W - What)') /
-tr(W H W'), float64, H = E[x x'] without damping; Python packages, which see the weights alone, by the same with H = I,
-at bits that are stated beside. By one function for all. For each matrix and each seed ours and theirs run in turn,
+Peers that take H are judged by proxy loss, tr((W - What) H (W - What)') / tr(W H W'), float64, H = E[x x'] without
+damping; those that see the weights alone by the same with H = I, beside ours without calibration. Bits are stated where
+they are not the spec's own. By one function for all. For each matrix and each seed ours and theirs run in turn,
 on as many threads. Times: theirs is their call, from W and H in memory to their reconstruction; ours is the `seconds`
 of squish's log (reading W and H, preparing H, coding, writing the file).
 
@@ -10,6 +10,7 @@ A file a peer in matrix/: SETTINGS says what of theirs is set, CALIBRATED whethe
 specs meets which of its settings; find() says where it comes from, or raises Missing; Peer(options).run(w, h, seed,
 **case) gives What and seconds and, where it is not the spec's own, its stored bits.
 """
+import importlib.util
 import json
 import math
 import sys
@@ -20,7 +21,7 @@ import gguf
 import numpy
 
 from common import Missing, call, left_out, peers_of, said, spread, write
-from calibration import Calibration, split_name  # beside `measure`, where common.py has made a way
+from calibration import Calibration, proxy_loss, split_name  # beside `measure`, where common.py has made a way
 
 MANY = 400_000
 TENSORS = ["model.layers.10.self_attn.q_proj.weight", "model.layers.20.mlp.gate_proj.weight",
@@ -71,12 +72,6 @@ def read_plain(path, tensor):
     return data[8 + size + begin:8 + size + end].view("<f4").reshape(entry["shape"]).copy()
 
 
-def loss_of(w, what, h):
-    """tr((W - What) H (W - What)') / tr(W H W'); h None: H = I."""
-    w, error = w.astype(numpy.float64), w.astype(numpy.float64) - what.astype(numpy.float64)
-    return float(((error if h is None else error @ h) * error).sum() / ((w if h is None else w @ h) * w).sum())
-
-
 def decibels(loss):
     return -10 * math.log10(max(loss, 1e-30))  # 0: the model came in that very type
 
@@ -99,10 +94,10 @@ def race(options, module, peer, case, tensor, w, h):
            "calibrated": module.CALIBRATED, "ours": [], "theirs": []}
     for seed in range(options.seeds):
         what, line = run_squish(options, tensor, case["spec"], seed, w, module.CALIBRATED)
-        row["ours"].append({"loss": loss_of(w, what, h), "seconds": line["seconds"], "bpw": line["bpw"]})
+        row["ours"].append({"loss": proxy_loss(w, what, h), "seconds": line["seconds"], "bpw": line["bpw"]})
         row["spec_in_full"] = line["spec"]
         what, seconds, *bits = peer.run(w, h, seed, **arguments)
-        row["theirs"].append({"loss": loss_of(w, what, h), "seconds": seconds} | (
+        row["theirs"].append({"loss": proxy_loss(w, what, h), "seconds": seconds} | (
             {"bpw": bits[0]} if bits else {}))
     pairs = list(zip(row["ours"], row["theirs"]))
     row["ours_better_by_db"] = spread([decibels(a["loss"]) - decibels(b["loss"]) for a, b in pairs], 3)
@@ -112,6 +107,8 @@ def race(options, module, peer, case, tensor, w, h):
 
 def main(options):
     found = find(options)
+    if "torch" in sys.modules or importlib.util.find_spec("torch"):
+        importlib.import_module("torch").set_num_threads(options.threads)
     reader, calibration, rows = gguf.GGUFReader(options.model), Calibration(options.calib), []
     peers = {name: where for name, (_, where) in found.items()}
     print("| theirs | squish | matrix | bits, theirs | ours | ours better by, dB | time, ours over theirs |\n"
@@ -131,5 +128,6 @@ def main(options):
                       f"| {'' if bits is None else f'{bits:.3f}'} | {row['ours'][0]['bpw']:.3f} "
                       f"| {said(row['ours_better_by_db'], 3)} | {said(row['time_ratio'], 3)} |", flush=True)
                 # After every row: a run that is stopped is not lost.
-                write(options.results / "peers-matrix.json", "matrix", options, peers, seeds=options.seeds, rows=rows)
+                write(options.results / "peers-matrix.json", "matrix", options, peers, seeds=options.seeds, note=options.note,
+                      rows=rows)
     return rows

@@ -26,7 +26,7 @@ OURS = ["trellis:bits=2,code=fast", "quip:bits=2", "trellis:bits=3,code=fast", "
 
 
 def convert(ggml, plain, calibration, threads, out):
-    """Writes the model; its stored bits a weight of the padded rows."""
+    """Writes the model; the mean of its stored bits a weight of padded rows."""
     tensors = {}
     with safe_open(plain / "model.safetensors", "numpy") as file:
         for tensor in file.keys():
@@ -34,18 +34,20 @@ def convert(ggml, plain, calibration, threads, out):
     linear = [t for t in tensors if t.startswith("model.layers.") and split_name(t)[1] in INPUTS]
 
     def one(tensor):
-        tensors[tensor], bits = ggml.round_trip(tensors[tensor], numpy.diag(calibration.hessian(tensor)))
-        return bits
+        weights = tensors[tensor]
+        tensors[tensor], bits = ggml.round_trip(weights, numpy.diag(calibration.hessian(tensor)))
+        return bits, weights.size
 
     with ThreadPoolExecutor(threads) as pool:
-        bits = list(pool.map(one, linear))
+        done = list(pool.map(one, linear))
+    bits = sum(bits * size for bits, size in done) / sum(size for _, size in done)
     out.mkdir()
     for path in plain.iterdir():
         if path.suffix != ".safetensors" and path.is_file():
             shutil.copy(path, out)
-    (out / "bits.json").write_text(json.dumps(bits[0]))
+    (out / "bits.json").write_text(json.dumps(bits))
     save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})  # last: there, the model is whole
-    return bits[0]
+    return bits
 
 
 def contestants(options, peers):
@@ -66,7 +68,7 @@ def contestants(options, peers):
                 shutil.rmtree(out, ignore_errors=True)
                 convert(module.PEER.open(options, kind), plain, calibration, options.threads, out)
             found[f"{name} {kind}"] = out, json.loads((out / "bits.json").read_text())
-    for spec in OURS:
+    for spec in OURS if found else ():
         out = work / f"spec-{spec}"
         call([options.squish, "quantize", options.model, "-o", out, "--spec", spec, "--calib", options.calib, "--resume",
               "--threads", options.threads])
@@ -77,6 +79,8 @@ def contestants(options, peers):
 def main(options):
     peers = {}
     found = contestants(options, peers)
+    if not found:
+        return []
     path = options.work / "eval.json"
     call([options.squish, "eval", *(out for out, _ in found.values()), "--reference", options.model, "--ppl-tokens",
           options.tokens, "--threads", options.threads, "--output", path, "--resume"])
@@ -97,5 +101,5 @@ def main(options):
             row["beaten_by"], row["kld_ratio"] = best["name"], round(row["kld_mean"] / best["kld_mean"], 3)
         print(f"| {row['name']} | {row['bits']:.3f} | {row['ppl']:.3f} | {row['delta_nll']:.4f} ± {row['delta_nll_se']:.4f} | "
               f"{row['kld_mean']:.4f} | {row.get('beaten_by', '')} | {row.get('kld_ratio', '')} |")
-    write(options.results / "peers-model.json", "model", options, peers, tokens=options.tokens, rows=rows)
+    write(options.results / "peers-model.json", "model", options, peers, tokens=options.tokens, note=options.note, rows=rows)
     return rows

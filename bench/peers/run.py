@@ -2,7 +2,7 @@
 """squish beside other people's programs, in one run: TASK is matrix (error and time on one matrix), model (quality at
 equal bits) or speed (tokens per second); without one, all three.
 
-    run.py --squish build/release/squish --model M.gguf --calib M.calib --work DIR [--results DIR] [TASK...]
+    run.py [TASK...] --squish build/release/squish --model M.gguf --calib M.calib --work DIR [--results DIR]
         [--aqlm DIR] [--gptq DIR] [--quip-sharp DIR] [--vptq DIR]     checkouts of the authors' code: matrix
         [--llama DIR] [--ik DIR]                                      folders of their llama-bench: speed
         [--llama-ggml FILE] [--ik-ggml FILE]                          their libggml: model
@@ -13,9 +13,10 @@ how it was set, ratios come with their spread. What is made on the way stays in 
 """
 import argparse
 import importlib
+import os
 import pathlib
 
-from common import left_out
+from common import claim, left_out, said
 
 TASKS = ("matrix", "model", "speed")
 
@@ -31,11 +32,8 @@ def ratios_claimed(results):
     for row in results.get("model", []):
         if "kld_ratio" in row:
             yield (f"KL divergence, {row['name']} ({row['bits']:.3f} bits) over {row['beaten_by']}: {row['kld_ratio']:.2f}")
-    rates = {row["name"]: row["generate"]["median"] for row in results.get("speed", [])}
-    for theirs in (name for name in rates if not name.startswith("squish")):
-        faster = [name for name in rates if name.startswith("squish") and rates[name] > rates[theirs]]
-        yield f"tokens/s, {theirs}: " + (", ".join(f"{name} {rates[name] / rates[theirs]:.2f} x" for name in faster) or
-                                         "none of ours is faster")
+    for row in results.get("speed", []):
+        yield f"tokens/s, {row['what']}: {row['ours']} / {row['theirs']}: {said(row)} (aim {row['aim']:g})"
 
 
 def main():
@@ -62,6 +60,9 @@ def main():
     options.squish = options.squish.resolve()
     options.work.mkdir(parents=True, exist_ok=True)
     options.results.mkdir(parents=True, exist_ok=True)
+    claim(options.work, options)
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # of theirs, before anything reads them
+        os.environ[variable] = str(options.threads)
     results = {}
     for name in options.task or TASKS:
         if name != "speed" and options.calib is None:

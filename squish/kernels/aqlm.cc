@@ -103,9 +103,15 @@ class AqlmTableKernel : public Kernel {
     m_.groups = layout.blocks();
     m_.padded = (layout.dim + kEntryLanes - 1) / kEntryLanes * kEntryLanes;
     m_.row_blocks = (layout.rows + kTableRows - 1) / kTableRows;
-    set_books(packed.section("codebook", layout.books * layout.book_bytes()));
     set_codes(packed.section("q", layout.rows * layout.row_bytes()), layout.row_bytes());
+    set_books(packed.section("codebook", layout.books * layout.book_bytes()));
     m_.scales = scales_.data();
+  }
+
+  /// Whether 16 bits are enough: tables have the largest products of entries in them.
+  bool is_precise() const {
+    return std::isfinite(mean_square_) &&
+           m_.norms * m_.norms <= kMostRange * kMostRange * mean_square_;
   }
 
   void tabulate(const Input& x, Bytes& tables) const override {
@@ -139,33 +145,41 @@ class AqlmTableKernel : public Kernel {
     entries_.resize(m_.books * kTableEntries * m_.padded);
     const std::byte* from = stored.data();
     for (std::size_t b = 0; b < m_.books; ++b) {
-      float largest = 0;
+      float largest = 0, mean_square = 0;
       for (std::size_t e = 0; e < kTableEntries; ++e) {
+        const std::size_t uses = uses_[b * kTableEntries + e];
         float square = 0;
         for (std::size_t d = 0; d < m_.dim; ++d, from += 2) {
           std::uint16_t half = 0;
           std::memcpy(&half, from, 2);
           const float value = from_f16(half);
+          if (uses == 0) continue;  // it may be anything
           columns_[(b * m_.dim + d) * kTableEntries + e] = value;
           entries_[(b * kTableEntries + e) * m_.padded + d] = value;
           square += value * value;
         }
         largest = std::max(largest, std::sqrt(square));
+        mean_square += square * static_cast<float>(uses) / static_cast<float>(m_.rows * m_.groups);
       }
       m_.norms += largest;
+      mean_square_ += mean_square;
     }
     m_.columns = columns_.data();
     m_.entries = entries_.data();
   }
 
   void set_codes(std::span<const std::byte> stored, std::size_t row_bytes) {
+    uses_.assign(m_.books * kTableEntries, 0);
     codes_.assign(m_.groups * m_.books * m_.row_blocks * kTableRows, std::byte{0});
     std::byte* to = codes_.data();
     for (std::size_t g = 0; g < m_.groups; ++g) {
       for (std::size_t block = 0; block < m_.rows; block += kTableRows) {
         for (std::size_t r = 0; r < std::min(kTableRows, m_.rows - block); ++r) {
           const std::byte* const from = stored.data() + (block + r) * row_bytes + g * m_.books;
-          for (std::size_t b = 0; b < m_.books; ++b) to[b * kTableRows + lane_of_row(r)] = from[b];
+          for (std::size_t b = 0; b < m_.books; ++b) {
+            to[b * kTableRows + lane_of_row(r)] = from[b];
+            ++uses_[b * kTableEntries + std::to_integer<std::size_t>(from[b])];
+          }
         }
         to += m_.books * kTableRows;
       }
@@ -173,8 +187,13 @@ class AqlmTableKernel : public Kernel {
     m_.codes = reinterpret_cast<const std::uint8_t*>(codes_.data());
   }
 
+  /// Of the largest entries over the usual: then outputs are off by 4e-4 of their RMS.
+  static constexpr float kMostRange = 12;
+
   const AqlmTableOps& ops_;
   AqlmTables m_{};
+  float mean_square_ = 0;          // of groups' norms, as far as books are independent
+  std::vector<std::size_t> uses_;  // of each book's entries
   Bytes codes_;
   AlignedVector<float> columns_, entries_;
   std::vector<float> scales_;
@@ -187,7 +206,8 @@ std::unique_ptr<const Kernel> aqlm_kernel(std::shared_ptr<const quant::Packed> p
   const AqlmTableOps& tables = choose(scalar::kAqlmTableOps, avx2::kAqlmTableOps,
                                       avx512::kAqlmTableOps, avx512vbmi::kAqlmTableOps);
   if (tables.usable && layout.bits == 8) {
-    return std::make_unique<AqlmTableKernel>(*packed, layout, tables);
+    auto kernel = std::make_unique<AqlmTableKernel>(*packed, layout, tables);
+    if (kernel->is_precise()) return kernel;
   }
   const std::vector<std::size_t> sizes(layout.books, layout.entries());
   AdditiveBooks books(packed->section("codebook", layout.books * layout.book_bytes()), layout.dim,

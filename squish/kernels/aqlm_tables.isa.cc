@@ -26,7 +26,7 @@ typedef __m512i Vector;
 
 constexpr std::size_t kEntryVectors = kTableEntries / kLanes;
 constexpr float kLargestSum = 32767 - 8;  // each of as many terms may be rounded up
-constexpr float kLeast = 1e-30f;          // that is told from 0
+constexpr float kLeast = 1e-15f;          // that is told from 0: it was a square of floats
 
 Vector load(const void* p) { return _mm512_load_si512(p); }
 

@@ -7,10 +7,6 @@ namespace squish::kernels {
 /// Elements of an input that are read together; inputs are padded with zeros to whole blocks.
 inline constexpr std::size_t kBlock = 64;
 
-/// Rows that are worked out together where a row's weights are stored one after the other: they
-/// share what is loaded of the input.
-inline constexpr std::size_t kRows = 4;
-
 /// Bits a weight up to which 8 bits of the input are enough (docs/performance.md: what they cost).
 inline constexpr int kCoarseBits = 2;
 

@@ -2,11 +2,12 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "squish/kernels/constants.h"
-
 /// Products with matrices of floats and half floats, one table of loops per instruction set;
 /// halves are rounded to nearest.
 namespace squish::kernels {
+
+/// Rows that are worked out together: they share what is loaded of the input.
+inline constexpr std::size_t kRows = 4;
 
 struct HalfOps {
   /// y[begin .. end) of the product of `values`, `cols` a row, with x, which is padded with zeros

@@ -34,8 +34,7 @@ IntMatrix stored_matrix(const quant::Packed& packed, const quant::IntLayout& lay
   m.group = layout.group;
   m.groups = layout.groups();
   m.row_bytes = layout.row_bytes();
-  m.code_bytes = layout.rows * layout.row_bytes();
-  m.codes = stored("q", m.code_bytes);
+  m.codes = stored("q", layout.rows * layout.row_bytes());
   m.scale = stored("scale", layout.scale_bytes());
   m.zero = layout.symmetric ? nullptr : stored("zero", layout.scale_bytes());
   m.half = layout.half_scales;
@@ -150,8 +149,7 @@ class TiledIntKernel : public IntKernel {
     const auto bytes = [](const Bytes& values) {
       return reinterpret_cast<const std::uint8_t*>(values.data());
     };
-    tiles_ = {.rows = layout.rows,
-              .cols = layout.cols,
+    tiles_ = {.cols = layout.cols,
               .blocks = stored.blocks,
               .groups = stored.groups,
               .steps = steps,

@@ -12,7 +12,7 @@ namespace squish::kernels {
 struct IntMatrix {
   std::size_t rows, cols, blocks, group, groups;
   const std::uint8_t* codes;
-  std::size_t code_bytes, row_bytes;
+  std::size_t row_bytes;
   const std::uint8_t* scale;  ///< f16 or f32, `groups` a row
   const std::uint8_t* zero;   ///< like scale; null: symmetric
   bool half;
@@ -46,7 +46,7 @@ inline constexpr std::size_t kTileSteps = kBlock / kTileStep;  ///< of a block
 /// bytes for so many steps as share a byte: byte 4 r + i holds, in the step's bits of it, column i
 /// of the step in the tile's row r.
 struct IntTiles {
-  std::size_t rows, cols, blocks, groups;
+  std::size_t cols, blocks, groups;
   std::size_t steps;  ///< of a piece, which lies in one group: 4, 8 or 16
   const std::uint8_t* codes;
   const std::uint8_t* scale;  ///< f16 or f32: tile by tile, by group kTileRows of them

@@ -13,7 +13,7 @@
 #include "squish/linalg/hadamard.h"
 #include "squish/quant/quantizer.h"
 
-/// y = What x, straight from a method's stored bytes: What is never formed. Of one token: where a
+/// y = What x, straight from a method's codes: What is never formed. Of one token: where a
 /// codebook is of small integers, products are too: the input is rounded first, once for all
 /// matrices that share it, to 8 bits and what they leave to 8 more; formats so coarse that it
 /// hardly shows have the first 8 alone. Several tokens are multiplied by decoded rows
@@ -36,7 +36,7 @@ struct InputForm {
   /// Whether each block has a scale of its own; else there is one for all, which rotated inputs can
   /// bear.
   bool scale_by_block = false;
-  /// Whether products are of Input.x itself, which is then not rounded.
+  /// Whether products are of Input.x itself, which is then not rounded here.
   bool floats = false;
 
   bool operator==(const InputForm& other) const;
@@ -58,7 +58,8 @@ struct Input {
 /// With the rest if it is to be `fine`.
 void make_input(const InputForm& form, std::span<const float> x, bool fine, Input& out);
 
-/// A matrix as a kernel wants it: what it needs besides the stored bytes is made once.
+/// A matrix as a kernel wants it, made once: some keep the stored bytes, some put codes in an order
+/// of their own.
 class Kernel {
  public:
   Kernel(std::size_t rows, InputForm form, std::size_t row_step, bool fine = false,

@@ -1,17 +1,25 @@
 // Products with matrices of VPTQ (squish/quant/vptq.cc): a line is a block of rows, a step a
 // column, whose entry meets one element of x, times the column's scale. Parts with codebooks of
-// their own are multiplied one after the other.
+// their own are multiplied one after the other. With AVX-512 VBMI small codebooks of all columns
+// are looked up component by component instead.
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <numeric>
 #include <utility>
 #include <vector>
 
+#include "squish/base/half.h"
+#include "squish/base/isa.h"
 #include "squish/kernels/additive.h"
 #include "squish/kernels/methods.h"
+#include "squish/kernels/vptq_tables.isa.h"
 #include "squish/quant/vptq_layout.h"
 
 namespace squish::kernels {
+
+SQUISH_DECLARE_TABLES(VptqTableOps, kVptqTableOps);
+
 namespace {
 
 /// Columns with codebooks of their own.
@@ -87,10 +95,178 @@ class VptqKernel : public Kernel {
   std::vector<float> scales_;         // of these
 };
 
+/// Whether sums of 32 bits hold its products, and tables its books.
+bool fits_tables(const quant::VptqLayout& layout) {
+  constexpr std::size_t kMostCols = 32 * 1024;
+  const quant::VptqPart& part = layout.parts.front();
+  return layout.parts.size() == 1 && part.main <= kVptqEntries && part.residual <= kVptqEntries &&
+         layout.cols <= kMostCols;
+}
+
+/// Holds codes in an order of its own.
+class VptqTableKernel : public Kernel {
+ public:
+  VptqTableKernel(const quant::Packed& packed, const quant::VptqLayout& layout,
+                  const VptqTableOps& ops)
+      : Kernel(layout.rows, {.cols = layout.cols, .floats = true},
+               kVptqBlocks * layout.parts.front().dim),
+        ops_(ops),
+        scales_(layout.cols) {
+    const quant::VptqPart& part = layout.parts.front();
+    m_.rows = layout.rows;
+    m_.cols = layout.cols;
+    m_.dim = part.dim;
+    m_.steps = (layout.cols + 2 * kVptqColumns - 1) / (2 * kVptqColumns) * 2;
+    m_.residual = part.residual;
+    std::memcpy(scales_.data(), packed.section("scale", 4 * layout.cols).data(), 4 * layout.cols);
+    m_.scales = scales_.data();
+    set_codes(packed.section("q", layout.code_bytes), part);
+    set_books(packed.section("codebook", layout.book_bytes), part);
+  }
+
+  /// Whether 16 bits are enough for its entries.
+  bool is_precise() const {
+    return std::isfinite(mean_square_) && unit_ * unit_ <= kMostUnit * kMostUnit * mean_square_;
+  }
+
+  /// The input times the columns' scales, rounded to 16 bits in two halves.
+  void tabulate(const Input& x, Bytes& tables) const override {
+    thread_local Input rounded;
+    thread_local std::vector<float> scaled;
+    scaled.resize(m_.cols);
+    for (std::size_t j = 0; j < m_.cols; ++j) scaled[j] = scales_[j] * x.x[j];
+    make_input({.cols = m_.cols}, scaled, true, rounded);
+    const std::size_t padded = rounded.q.size();
+    tables.resize(sizeof(Head) + 2 * padded);
+    const Head head{
+        .unit = unit_ * rounded.scale[0],
+        .sum = std::accumulate(rounded.sum.begin(), rounded.sum.end(), 0),
+        .rest_sum = std::accumulate(rounded.rest_sum.begin(), rounded.rest_sum.end(), 0),
+        .padded = padded};
+    std::memcpy(tables.data(), &head, sizeof(head));
+    std::memcpy(tables.data() + sizeof(head), rounded.q.data(), padded);
+    std::memcpy(tables.data() + sizeof(head) + padded, rounded.rest.data(), padded);
+  }
+
+  void multiply(const Input& /*x*/, const Bytes& tables, std::size_t begin, std::size_t end,
+                float* y) const override {
+    Head head{};
+    std::memcpy(&head, tables.data(), sizeof(head));
+    const auto* const q = reinterpret_cast<const std::int8_t*>(tables.data() + sizeof(head));
+    ops_.multiply(m_, q, q + head.padded, head.sum, head.rest_sum, head.unit, begin, end, y);
+  }
+
+  bool decodes() const override { return true; }
+  void decode(std::size_t begin, std::size_t end, float* rows) const override {
+    ops_.decode(m_, begin, end, rows);
+  }
+
+ private:
+  /// Of what tabulate() makes, before the input and what it leaves.
+  struct Head {
+    float unit;
+    std::int32_t sum, rest_sum;
+    std::size_t padded;
+  };
+
+  void set_books(std::span<const std::byte> stored, const quant::VptqPart& part) {
+    const std::byte* from = stored.data();
+    float largest = 0;
+    const auto all = static_cast<float>(part.blocks() * m_.cols * m_.dim);
+    const std::vector<std::size_t> sizes = part.sizes();
+    for (std::size_t b = 0; b < sizes.size(); ++b) {
+      for (std::size_t i = 0; i < sizes[b] * m_.dim; ++i, from += 2) {
+        std::uint16_t half = 0;
+        std::memcpy(&half, from, 2);
+        const float value = books_[b].emplace_back(from_f16(half));
+        const std::size_t uses = uses_[b * kVptqEntries + i / m_.dim];
+        if (uses == 0) continue;  // it may be anything
+        largest = std::max(largest, std::abs(value));
+        mean_square_ += value * value * static_cast<float>(uses) / all;
+      }
+      m_.books[b] = books_[b].data();
+    }
+    unit_ = largest / (kVptqOffset - 1);
+    main_ = table(0, sizes[0], kVptqEntries, 1);
+    m_.main = main_.data();
+    if (sizes.size() == 1) return;
+    second_ = m_.few() ? table(1, sizes[1], kVptqFew, 4) : table(1, sizes[1], kVptqEntries, 1);
+    m_.second = second_.data();
+  }
+
+  /// Component by component the entries' low bytes and their high ones, each `times` over.
+  AlignedVector<std::uint8_t> table(std::size_t book, std::size_t size, std::size_t entries,
+                                    std::size_t times) const {
+    const std::size_t padded = (m_.dim + 3) / 4 * 4, half = entries * times;
+    AlignedVector<std::uint8_t> bytes(padded * 2 * half);
+    for (std::size_t e = 0; e < size; ++e) {
+      if (uses_[book * kVptqEntries + e] == 0) continue;
+      for (std::size_t d = 0; d < m_.dim; ++d) {
+        const float value = unit_ > 0 ? books_[book][e * m_.dim + d] / unit_ : 0;
+        const auto whole = static_cast<unsigned>(std::lrintf(value) + kVptqOffset);
+        for (std::size_t at = d * 2 * half + e; at < d * 2 * half + half; at += entries) {
+          bytes[at] = static_cast<std::uint8_t>(whole);
+          bytes[at + half] = static_cast<std::uint8_t>(whole >> 8);
+        }
+      }
+    }
+    return bytes;
+  }
+
+  void set_codes(std::span<const std::byte> stored, const quant::VptqPart& part) {
+    const std::size_t tiles = (part.blocks() + kVptqBlocks - 1) / kVptqBlocks;
+    const auto mask = static_cast<std::uint32_t>(part.main - 1);
+    uses_.assign(2 * kVptqEntries, 0);
+    codes_.resize(tiles * m_.steps * 64);
+    residual_codes_.resize(tiles * m_.residual_bytes());
+    std::vector<std::uint32_t> fields(m_.cols);
+    for (std::size_t block = 0; block < part.blocks(); ++block) {
+      unpack_bits(stored.subspan(block * part.block_bytes(), part.block_bytes()), part.code_bits(),
+                  fields);
+      const std::size_t tile = block / kVptqBlocks, lane = block % kVptqBlocks * kVptqColumns;
+      std::uint8_t* const codes = codes_.data() + tile * m_.steps * 64 + lane;
+      std::uint8_t* const residuals = residual_codes_.data() + tile * m_.residual_bytes() + lane;
+      for (std::size_t j = 0; j < m_.cols; ++j) {
+        const std::size_t step = j / kVptqColumns, i = j % kVptqColumns;
+        codes[64 * step + i] = static_cast<std::uint8_t>(fields[j] & mask);
+        ++uses_[fields[j] & mask];
+        if (m_.residual == 1) continue;
+        const std::uint32_t also = fields[j] >> part.main_bits;
+        ++uses_[kVptqEntries + also];
+        if (m_.few()) {
+          std::uint8_t& two = residuals[step / 2 * 64 + i];
+          two = static_cast<std::uint8_t>(two | also << (step % 2 * 4));
+        } else {
+          residuals[64 * step + i] = static_cast<std::uint8_t>(also);
+        }
+      }
+    }
+    m_.codes = codes_.data();
+    m_.residual_codes = residual_codes_.data();
+  }
+
+  /// Of a table's unit over the usual size of a component: then outputs are off by 4e-4 of their
+  /// RMS.
+  static constexpr float kMostUnit = 1e-3f;
+
+  const VptqTableOps& ops_;
+  VptqTables m_{};
+  float unit_ = 0, mean_square_ = 0;  // of components, as far as books are independent
+  std::vector<std::size_t> uses_;     // of each book's entries
+  AlignedVector<std::uint8_t> main_, second_, codes_, residual_codes_;
+  std::vector<float> books_[2], scales_;
+};
+
 }  // namespace
 
 std::unique_ptr<const Kernel> vptq_kernel(std::shared_ptr<const quant::Packed> packed) {
   const quant::VptqLayout layout(packed->spec, packed->rows, packed->cols);
+  const VptqTableOps& tables = choose(scalar::kVptqTableOps, avx2::kVptqTableOps,
+                                      avx512::kVptqTableOps, avx512vbmi::kVptqTableOps);
+  if (tables.usable && fits_tables(layout)) {
+    auto kernel = std::make_unique<VptqTableKernel>(*packed, layout, tables);
+    if (kernel->is_precise()) return kernel;
+  }
   const std::span books = packed->section("codebook", layout.book_bytes);
   std::vector<Columns> parts;
   std::size_t row_step = 1;

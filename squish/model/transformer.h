@@ -70,7 +70,8 @@ Transformer load_for_windows(const io::ModelFiles& files, std::shared_ptr<const 
 
 /// For generation: every linear layer, the head among them, as it is stored where a kernel can
 /// multiply that (see stored_linear() for `fused`), else as floats. Without a placement weights are
-/// copied where they take at most half of the memory that is free, and stay mapped otherwise.
+/// copied where they take at most half of the memory that is free, and stay mapped otherwise, but
+/// for those that a kernel puts in an order of its own.
 Transformer load_transformer(const io::ModelFiles& files, ThreadPool& pool,
                              std::size_t fused = kFewTokens,
                              std::optional<io::Placement> placement = {});

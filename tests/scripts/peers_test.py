@@ -15,8 +15,11 @@ sys.path.insert(0, str(PEERS))
 
 class Peers(unittest.TestCase):
     def test_says_what_is_left_out(self):
-        done = subprocess.run([sys.executable, PEERS / "run.py", "--squish", "squish", "--model", "none.gguf", "--work",
-                               tempfile.gettempdir(), "matrix", "model"], capture_output=True, text=True, check=False)
+        with tempfile.TemporaryDirectory() as folder:
+            model = pathlib.Path(folder) / "none.gguf"
+            model.touch()
+            done = subprocess.run([sys.executable, PEERS / "run.py", "matrix", "model", "--squish", "squish", "--model", model,
+                                   "--work", folder, "--results", folder], capture_output=True, text=True, check=False)
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(done.stderr.splitlines(), ["matrix: it needs --calib; left out", "model: it needs --calib; left out"])
 
@@ -50,12 +53,29 @@ class Peers(unittest.TestCase):
         from common import peers_of
         names = {"matrix": {"find", "Peer", "SETTINGS", "CALIBRATED", "CASES"}}
         self.assertEqual({name for name, _ in peers_of("matrix")},
-                         {"aqlm", "glq", "gguf", "gptq", "quip_sharp", "squish_ai", "vptq"} if has("numpy") else set())
+                         {"aqlm", "glq", "gguf", "gptq", "quip_sharp", "squish_ai", "vptq"})
         for name, module in peers_of("matrix"):
             self.assertLessEqual(names["matrix"], set(vars(module)), name)
         for task in ("speed", "model"):
             for name, module in peers_of(task):
                 self.assertTrue(callable(module.PEER.find), f"{task} {name}")
+
+    def test_a_work_folder_is_of_one_model(self):
+        from common import claim, make
+        with tempfile.TemporaryDirectory() as folder:
+            work, model = pathlib.Path(folder), pathlib.Path(folder) / "m"
+            model.write_text("a")
+            options = types.SimpleNamespace(model=model, calib=None)
+            claim(work, options)
+            claim(work, options)
+            model.write_text("ab")
+            with self.assertRaises(SystemExit):
+                claim(work, options)
+            with self.assertRaises(SystemExit):  # what fails leaves nothing that looks whole
+                make(work / "made", ["sh", "-c", 'mkdir "$0"; exit 1', work / "made"])
+            self.assertFalse((work / "made").exists())
+            make(work / "made", ["sh", "-c", 'mkdir "$0"', work / "made"])
+            self.assertTrue((work / "made").is_dir())
 
     def test_claims_are_of_what_was_run(self):
         run = importlib.import_module("run")
@@ -63,12 +83,12 @@ class Peers(unittest.TestCase):
             "matrix": [{"peer": "p", "ours_better_by_db": {"median": 0.25}, "time_ratio": {"median": 0.5}},
                        {"peer": "p", "ours_better_by_db": {"median": -0.125}, "time_ratio": {"median": 2}}],
             "model": [{"name": "ik iq2", "bits": 2.06, "kld_ratio": 3.25, "beaten_by": "squish t"}, {"name": "squish t"}],
-            "speed": [{"name": "squish t", "generate": {"median": 30}}, {"name": "ik q", "generate": {"median": 20}},
-                      {"name": "ik r", "generate": {"median": 40}}]}))
+            "speed": [{"what": "generate", "ours": "squish t", "theirs": "ik q", "median": 1.5, "min": 1, "max": 2,
+                       "aim": 1.3}]}))
         self.assertEqual(lines, [
             "error, p: ours lower by -0.125 to +0.250 dB in 2 rows, in 0.500 to 2.000 of its time",
             "KL divergence, ik iq2 (2.060 bits) over squish t: 3.25",
-            "tokens/s, ik q: squish t 1.50 x", "tokens/s, ik r: none of ours is faster"])
+            "tokens/s, generate: squish t / ik q: 1.50 (1.00 to 2.00) (aim 1.3)"])
 
     @unittest.skipUnless(importlib.util.find_spec("gguf"), "the Python package gguf is not installed")
     def test_racers_take_turns(self):
@@ -86,10 +106,6 @@ class Peers(unittest.TestCase):
         written = json.loads((results / "peers-speed.json").read_text())
         self.assertEqual(written["ratios"]["generate: squish int4 / ik Q4_0"], {"median": 2, "min": 1, "max": 3})
         self.assertEqual([aim["aim"] for aim in written["aims"]], [1.3])
-
-
-def has(name):
-    return importlib.util.find_spec(name) is not None
 
 
 if __name__ == "__main__":
