@@ -51,16 +51,18 @@ void store_bytes(const Vector* v, std::uint8_t* table) {
 
 /// The table of one book, of which x, times the run's inverse scale, is what entries meet.
 void fill(const AqlmTables& m, const float* columns, const float* x, std::uint8_t* table) {
-  for (std::size_t e = 0; e < kEntryVectors; e += 4) {
-    Floats sums[4] = {};
-    for (std::size_t d = 0; d < m.dim; ++d) {
-      const Floats factor = _mm512_set1_ps(x[d]);
-      for (std::size_t i = 0; i < 4; ++i) {
-        sums[i] += factor * _mm512_load_ps(columns + d * kTableEntries + (e + i) * kLanes);
-      }
+  Floats sums[kEntryVectors] = {};
+  for (std::size_t d = 0; d < m.dim; ++d) {
+    const Floats factor = _mm512_set1_ps(x[d]);
+#pragma GCC unroll 16
+    for (std::size_t e = 0; e < kEntryVectors; ++e) {
+      sums[e] += factor * _mm512_load_ps(columns + d * kTableEntries + e * kLanes);
     }
+  }
+#pragma GCC unroll 4
+  for (std::size_t e = 0; e < kEntryVectors; e += 4) {
     Vector rounded[4];
-    for (std::size_t i = 0; i < 4; ++i) rounded[i] = _mm512_cvtps_epi32(sums[i]);
+    for (std::size_t i = 0; i < 4; ++i) rounded[i] = _mm512_cvtps_epi32(sums[e + i]);
     store_bytes(rounded, table + e * kLanes);
   }
 }
