@@ -101,6 +101,8 @@ def claim(work, options):
     mine = {name: [str(path.resolve()), path.stat().st_size] for name, path in
             (("model", options.model), ("calib", options.calib)) if path is not None}
     note = work / "made-of.json"
+    if not note.exists() and any(work.iterdir()):
+        sys.exit(f"{work} holds what this does not know: name an empty --work")
     before = json.loads(note.read_text()) if note.exists() else {}
     for name in mine:
         if before.get(name, mine[name]) != mine[name]:

@@ -110,8 +110,11 @@ class AqlmTableKernel : public Kernel {
 
   /// Whether 16 bits are enough: tables have the largest products of entries in them.
   bool is_precise() const {
-    return std::isfinite(mean_square_) &&
-           m_.norms * m_.norms <= kMostRange * kMostRange * mean_square_;
+    double weight = 0;  // of a group of all rows
+    for (const float scale : scales_) weight += double{scale} * scale;
+    return std::isfinite(square_) &&
+           double{m_.norms} * m_.norms * weight * static_cast<double>(m_.groups) <=
+               double{kMostRange} * kMostRange * square_;
   }
 
   void tabulate(const Input& x, Bytes& tables) const override {
@@ -145,40 +148,44 @@ class AqlmTableKernel : public Kernel {
     entries_.resize(m_.books * kTableEntries * m_.padded);
     const std::byte* from = stored.data();
     for (std::size_t b = 0; b < m_.books; ++b) {
-      float largest = 0, mean_square = 0;
+      float largest = 0;
       for (std::size_t e = 0; e < kTableEntries; ++e) {
-        const std::size_t uses = uses_[b * kTableEntries + e];
         float square = 0;
         for (std::size_t d = 0; d < m_.dim; ++d, from += 2) {
           std::uint16_t half = 0;
           std::memcpy(&half, from, 2);
           const float value = from_f16(half);
-          if (uses == 0) continue;  // it may be anything
+          double weight = weights_[0][b * kTableEntries + e];
+          if (d < m_.cols % m_.dim) weight += weights_[1][b * kTableEntries + e];
+          if (weight == 0) continue;  // no product has it: it may be anything
+          square_ += weight * value * value;
           columns_[(b * m_.dim + d) * kTableEntries + e] = value;
           entries_[(b * kTableEntries + e) * m_.padded + d] = value;
           square += value * value;
         }
         largest = std::max(largest, std::sqrt(square));
-        mean_square += square * static_cast<float>(uses) / static_cast<float>(m_.rows * m_.groups);
       }
       m_.norms += largest;
-      mean_square_ += mean_square;
     }
     m_.columns = columns_.data();
     m_.entries = entries_.data();
   }
 
   void set_codes(std::span<const std::byte> stored, std::size_t row_bytes) {
-    uses_.assign(m_.books * kTableEntries, 0);
+    const std::size_t short_group = m_.cols % m_.dim == 0 ? m_.groups : m_.groups - 1;
+    weights_[0].assign(m_.books * kTableEntries, 0);
+    weights_[1] = weights_[0];
     codes_.assign(m_.groups * m_.books * m_.row_blocks * kTableRows, std::byte{0});
     std::byte* to = codes_.data();
     for (std::size_t g = 0; g < m_.groups; ++g) {
       for (std::size_t block = 0; block < m_.rows; block += kTableRows) {
         for (std::size_t r = 0; r < std::min(kTableRows, m_.rows - block); ++r) {
           const std::byte* const from = stored.data() + (block + r) * row_bytes + g * m_.books;
+          const double weight = double{scales_[block + r]} * scales_[block + r];
+          std::vector<double>& weights = weights_[g == short_group];
           for (std::size_t b = 0; b < m_.books; ++b) {
             to[b * kTableRows + lane_of_row(r)] = from[b];
-            ++uses_[b * kTableEntries + std::to_integer<std::size_t>(from[b])];
+            weights[b * kTableEntries + std::to_integer<std::size_t>(from[b])] += weight;
           }
         }
         to += m_.books * kTableRows;
@@ -192,8 +199,9 @@ class AqlmTableKernel : public Kernel {
 
   const AqlmTableOps& ops_;
   AqlmTables m_{};
-  float mean_square_ = 0;          // of groups' norms, as far as books are independent
-  std::vector<std::size_t> uses_;  // of each book's entries
+  // Of groups' norms, weighted by their rows' scales squared, as far as books are independent.
+  double square_ = 0;
+  std::vector<double> weights_[2];  // of the entries of each book, in whole groups and the last
   Bytes codes_;
   AlignedVector<float> columns_, entries_;
   std::vector<float> scales_;

@@ -126,7 +126,11 @@ class VptqTableKernel : public Kernel {
 
   /// Whether 16 bits are enough for its entries.
   bool is_precise() const {
-    return std::isfinite(mean_square_) && unit_ * unit_ <= kMostUnit * kMostUnit * mean_square_;
+    double weight = 0;  // of a component of all rows
+    for (const float scale : scales_) weight += double{scale} * scale;
+    return std::isfinite(square_) &&
+           double{unit_} * unit_ * weight * static_cast<double>(m_.rows) <=
+               double{kMostUnit} * kMostUnit * square_;
   }
 
   /// The input times the columns' scales, rounded to 16 bits in two halves.
@@ -172,26 +176,32 @@ class VptqTableKernel : public Kernel {
   void set_books(std::span<const std::byte> stored, const quant::VptqPart& part) {
     const std::byte* from = stored.data();
     float largest = 0;
-    const auto all = static_cast<float>(part.blocks() * m_.cols * m_.dim);
     const std::vector<std::size_t> sizes = part.sizes();
     for (std::size_t b = 0; b < sizes.size(); ++b) {
       for (std::size_t i = 0; i < sizes[b] * m_.dim; ++i, from += 2) {
         std::uint16_t half = 0;
         std::memcpy(&half, from, 2);
         const float value = books_[b].emplace_back(from_f16(half));
-        const std::size_t uses = uses_[b * kVptqEntries + i / m_.dim];
-        if (uses == 0) continue;  // it may be anything
+        const double weight = weight_of(b, i / m_.dim, i % m_.dim);
+        if (weight == 0) continue;  // no product has it: it may be anything
         largest = std::max(largest, std::abs(value));
-        mean_square_ += value * value * static_cast<float>(uses) / all;
+        square_ += weight * value * value;
       }
       m_.books[b] = books_[b].data();
     }
     unit_ = largest / (kVptqOffset - 1);
     main_ = table(0, sizes[0], kVptqEntries, 1);
     m_.main = main_.data();
+    m_.second = m_.main;
     if (sizes.size() == 1) return;
     second_ = m_.few() ? table(1, sizes[1], kVptqFew, 4) : table(1, sizes[1], kVptqEntries, 1);
     m_.second = second_.data();
+  }
+
+  /// How much of the matrix a component of an entry is in.
+  double weight_of(std::size_t book, std::size_t entry, std::size_t component) const {
+    const double last = component < m_.rows % m_.dim ? weights_[1][book * kVptqEntries + entry] : 0;
+    return weights_[0][book * kVptqEntries + entry] + last;
   }
 
   /// Component by component the entries' low bytes and their high ones, each `times` over.
@@ -200,8 +210,8 @@ class VptqTableKernel : public Kernel {
     const std::size_t padded = (m_.dim + 3) / 4 * 4, half = entries * times;
     AlignedVector<std::uint8_t> bytes(padded * 2 * half);
     for (std::size_t e = 0; e < size; ++e) {
-      if (uses_[book * kVptqEntries + e] == 0) continue;
       for (std::size_t d = 0; d < m_.dim; ++d) {
+        if (weight_of(book, e, d) == 0) continue;
         const float value = unit_ > 0 ? books_[book][e * m_.dim + d] / unit_ : 0;
         const auto whole = static_cast<unsigned>(std::lrintf(value) + kVptqOffset);
         for (std::size_t at = d * 2 * half + e; at < d * 2 * half + half; at += entries) {
@@ -216,23 +226,26 @@ class VptqTableKernel : public Kernel {
   void set_codes(std::span<const std::byte> stored, const quant::VptqPart& part) {
     const std::size_t tiles = (part.blocks() + kVptqBlocks - 1) / kVptqBlocks;
     const auto mask = static_cast<std::uint32_t>(part.main - 1);
-    uses_.assign(2 * kVptqEntries, 0);
+    weights_[0].assign(2 * kVptqEntries, 0);
+    weights_[1] = weights_[0];
     codes_.resize(tiles * m_.steps * 64);
-    residual_codes_.resize(tiles * m_.residual_bytes());
+    residual_codes_.resize(std::max<std::size_t>(64, tiles * m_.residual_bytes()));
     std::vector<std::uint32_t> fields(m_.cols);
     for (std::size_t block = 0; block < part.blocks(); ++block) {
       unpack_bits(stored.subspan(block * part.block_bytes(), part.block_bytes()), part.code_bits(),
                   fields);
       const std::size_t tile = block / kVptqBlocks, lane = block % kVptqBlocks * kVptqColumns;
+      std::vector<double>& weights = weights_[(block + 1) * m_.dim > m_.rows];
       std::uint8_t* const codes = codes_.data() + tile * m_.steps * 64 + lane;
-      std::uint8_t* const residuals = residual_codes_.data() + tile * m_.residual_bytes() + lane;
+      std::uint8_t* const residuals =
+          residual_codes_.data() + tile * m_.residual_bytes() + (m_.residual == 1 ? 0 : lane);
       for (std::size_t j = 0; j < m_.cols; ++j) {
         const std::size_t step = j / kVptqColumns, i = j % kVptqColumns;
         codes[64 * step + i] = static_cast<std::uint8_t>(fields[j] & mask);
-        ++uses_[fields[j] & mask];
+        weights[fields[j] & mask] += double{scales_[j]} * scales_[j];
         if (m_.residual == 1) continue;
         const std::uint32_t also = fields[j] >> part.main_bits;
-        ++uses_[kVptqEntries + also];
+        weights[kVptqEntries + also] += double{scales_[j]} * scales_[j];
         if (m_.few()) {
           std::uint8_t& two = residuals[step / 2 * 64 + i];
           two = static_cast<std::uint8_t>(two | also << (step % 2 * 4));
@@ -251,8 +264,10 @@ class VptqTableKernel : public Kernel {
 
   const VptqTableOps& ops_;
   VptqTables m_{};
-  float unit_ = 0, mean_square_ = 0;  // of components, as far as books are independent
-  std::vector<std::size_t> uses_;     // of each book's entries
+  float unit_ = 0;
+  // Of components, weighted by their columns' scales squared, as far as books are independent.
+  double square_ = 0;
+  std::vector<double> weights_[2];  // of the entries of both books, in whole blocks and the last
   AlignedVector<std::uint8_t> main_, second_, codes_, residual_codes_;
   std::vector<float> books_[2], scales_;
 };

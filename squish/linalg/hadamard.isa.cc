@@ -57,7 +57,9 @@ typedef std::int32_t Index __attribute__((vector_size(4 * kLanes)));
 template <int H>
 void level(Run& v) {
   constexpr Index kLane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-  const Run partner = __builtin_shuffle(v, kLane ^ H);
+  const Run partner =
+      __builtin_shufflevector(v, v, 0 ^ H, 1 ^ H, 2 ^ H, 3 ^ H, 4 ^ H, 5 ^ H, 6 ^ H, 7 ^ H, 8 ^ H,
+                              9 ^ H, 10 ^ H, 11 ^ H, 12 ^ H, 13 ^ H, 14 ^ H, 15 ^ H);
   const Run signs = (kLane & H) != 0 ? Run{} - 1 : Run{} + 1;
   v = signs * v + partner;
 }

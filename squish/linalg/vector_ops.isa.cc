@@ -1,5 +1,7 @@
 #include "squish/linalg/vector_ops.isa.h"
 
+#include "squish/base/rounded.isa.h"
+
 namespace squish::linalg::SQUISH_ISA_NAMESPACE {
 namespace {
 
@@ -55,7 +57,7 @@ void add_integers(float factor, const std::int32_t* v, std::int32_t offset, std:
                   float* y) {
 #pragma omp simd
   for (std::size_t i = 0; i < n; ++i) {
-    y[i] += __builtin_assoc_barrier(factor * static_cast<float>(v[i] - offset));
+    y[i] += SQUISH_ROUNDED(factor * static_cast<float>(v[i] - offset));
   }
 }
 

@@ -1,5 +1,5 @@
 """bench/peers/run.py: what is not there is left out with a sentence, what is raced comes in turn, ratios are of one round."""
-import importlib
+import importlib.util
 import json
 import pathlib
 import subprocess
@@ -19,7 +19,7 @@ class Peers(unittest.TestCase):
             model = pathlib.Path(folder) / "none.gguf"
             model.touch()
             done = subprocess.run([sys.executable, PEERS / "run.py", "matrix", "model", "--squish", "squish", "--model", model,
-                                   "--work", folder, "--results", folder], capture_output=True, text=True, check=False)
+                                   "--work", model.parent / "work", "--results", folder], capture_output=True, text=True, check=False)
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(done.stderr.splitlines(), ["matrix: it needs --calib; left out", "model: it needs --calib; left out"])
 
@@ -63,7 +63,8 @@ class Peers(unittest.TestCase):
     def test_a_work_folder_is_of_one_model(self):
         from common import claim, make
         with tempfile.TemporaryDirectory() as folder:
-            work, model = pathlib.Path(folder), pathlib.Path(folder) / "m"
+            work, model = pathlib.Path(folder) / "work", pathlib.Path(folder) / "m"
+            work.mkdir()
             model.write_text("a")
             options = types.SimpleNamespace(model=model, calib=None)
             claim(work, options)
@@ -75,6 +76,9 @@ class Peers(unittest.TestCase):
                 make(work / "made", ["sh", "-c", 'mkdir "$0"; exit 1', work / "made"])
             self.assertFalse((work / "made").exists())
             make(work / "made", ["sh", "-c", 'mkdir "$0"', work / "made"])
+            (work / "made-of.json").unlink()
+            with self.assertRaises(SystemExit):  # somebody else's
+                claim(work, options)
             self.assertTrue((work / "made").is_dir())
 
     def test_claims_are_of_what_was_run(self):
