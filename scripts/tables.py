@@ -59,7 +59,7 @@ COLUMNS = {
     "peak_gb": ("Peak (GB)", lambda row: number(1e-9 * row["peak_anonymous_bytes"], 2)),
     "ratio": ("Speed of 2 ranks, over 2 threads", lambda row: number(row["speed_of_ranks_over_threads"], 2)),
     "shapes": ("Model", lambda row: row["model"]),
-    # bench/peers/run.py, and what it was made of
+    # bench/peers/run.py
     "racer": ("", lambda row: row["name"]),
     "generate": ("generated, tokens/s", lambda row: spread(row["generate"], 0)),
     "prompt": ("prompt of 512, tokens/s", lambda row: spread(row["prompt"], 0)),

@@ -32,6 +32,18 @@ def left_out(name, sentence):
     print(f"{name}: {sentence}; left out", file=sys.stderr)
 
 
+def present(task, options):
+    """(name, peer, where it comes from) of the task's peers that are here: modules, or their PEER."""
+    for name, module in peers_of(task):
+        peer = getattr(module, "PEER", module)
+        try:
+            where = peer.find(options)
+        except Missing as missing:
+            left_out(name, missing)
+            continue
+        yield name, peer, where
+
+
 def checkout(folder, repository, commit, any_commit=False):
     """Where a peer's code comes from; Missing unless `folder` is a checkout of that commit."""
     if folder is None:
@@ -74,6 +86,14 @@ def stand_in(name, **members):
     vars(module).update(members)
     sys.modules[name] = module
     return module
+
+
+def layer_of(w):
+    """A layer of torch with these weights."""
+    import torch
+    layer = torch.nn.Linear(w.shape[1], w.shape[0], bias=False)
+    layer.weight.data = torch.from_numpy(w.copy())
+    return layer
 
 
 def call(command):

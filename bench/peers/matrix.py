@@ -20,7 +20,7 @@ from pathlib import Path
 import gguf
 import numpy
 
-from common import Missing, call, left_out, peers_of, said, spread, write
+from common import call, present, said, spread, write
 from calibration import Calibration, proxy_loss, split_name  # beside `measure`, where common.py has made a way
 
 MANY = 400_000
@@ -76,17 +76,6 @@ def decibels(loss):
     return -10 * math.log10(max(loss, 1e-30))  # 0: the model came in that very type
 
 
-def find(options):
-    """name -> (module, where it comes from), of those that are here."""
-    found = {}
-    for name, module in peers_of("matrix"):
-        try:
-            found[name] = module, {**module.find(options), "settings": module.SETTINGS}
-        except Missing as missing:
-            left_out(name, missing)
-    return found
-
-
 def race(options, module, peer, case, tensor, w, h):
     """One row: ours and theirs in turn, a seed at a time."""
     arguments = {key: value for key, value in case.items() if key not in ("spec", "slow")}
@@ -106,11 +95,11 @@ def race(options, module, peer, case, tensor, w, h):
 
 
 def main(options):
-    found = find(options)
-    if "torch" in sys.modules or importlib.util.find_spec("torch"):
+    found = {name: (module, where) for name, module, where in present("matrix", options)}
+    if importlib.util.find_spec("torch"):
         importlib.import_module("torch").set_num_threads(options.threads)
     reader, calibration, rows = gguf.GGUFReader(options.model), Calibration(options.calib), []
-    peers = {name: where for name, (_, where) in found.items()}
+    peers = {name: {**where, "settings": module.SETTINGS} for name, (module, where) in found.items()}
     print("| theirs | squish | matrix | bits, theirs | ours | ours better by, dB | time, ours over theirs |\n"
           "|---|---|---|---|---|---|---|")
     for tensor in options.tensor or TENSORS:

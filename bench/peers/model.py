@@ -18,8 +18,7 @@ import numpy
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from common import Missing, call, left_out, make, peers_of, write
-
+from common import call, make, present, write
 from calibration import INPUTS, Calibration, split_name  # beside `measure`, where common.py has made a way
 
 OURS = ["trellis:bits=2,code=fast", "quip:bits=2", "trellis:bits=3,code=fast", "quip:bits=3", "trellis:bits=4,code=fast"]
@@ -55,18 +54,14 @@ def contestants(options, peers):
     work, found = options.work, {}
     plain = make(work / "plain", [options.squish, "dequantize", options.model, "-o", work / "plain", "--type", "f32"])
     calibration = Calibration(options.calib)
-    for name, module in peers_of("model"):
-        try:
-            peers[name] = module.PEER.find(options)
-        except Missing as missing:
-            left_out(name, missing)
-            continue
-        for kind in module.PEER.numbers:
+    for name, peer, where in present("model", options):
+        peers[name] = where
+        for kind in peer.numbers:
             out = work / f"type-{name}-{kind}"
             if not (out / "model.safetensors").exists():
                 print(f"making {out.name}", file=sys.stderr)
                 shutil.rmtree(out, ignore_errors=True)
-                convert(module.PEER.open(options, kind), plain, calibration, options.threads, out)
+                convert(peer.open(options, kind), plain, calibration, options.threads, out)
             found[f"{name} {kind}"] = out, json.loads((out / "bits.json").read_text())
     for spec in OURS if found else ():
         out = work / f"spec-{spec}"

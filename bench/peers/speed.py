@@ -15,7 +15,7 @@ import sys
 
 import gguf
 
-from common import HERE, Missing, call, left_out, make, peers_of, said, spread, write
+from common import HERE, call, make, present, said, spread, write
 
 OURS = {"trellis 2": "trellis:bits=2,code=fast", "trellis 3": "trellis:bits=3,code=fast",
         "trellis 4": "trellis:bits=4,code=fast", "quip 2": "quip:bits=2", "int4": "int4:sym=0,g=64",
@@ -69,19 +69,14 @@ def contestants(options, peers):
     importance = work / "importance.dat"
     if not importance.exists():
         flat_importance(padded, importance)
-    for name, module in peers_of("speed"):
-        peer = module.PEER
-        try:
-            peers[name] = peer.find(options)
-        except Missing as missing:
-            left_out(name, missing)
-            continue
+    for name, peer, where in present("speed", options):
+        peers[name] = where
         for kind in peer.types:
             path = work / f"{name}-{kind}.gguf"
             make(path, peer.quantize(options, padded, importance, path, kind))
             if kind == "F16" and "squish F16" not in found:  # the peer's own file: its head has 8 bits
                 found["squish F16"] = lambda path=path: our_rates(options, path)
-            found[f"{name} {kind}"] = lambda peer=peer, path=path, where=peers[name]: rates_of(options, peer, path, where)
+            found[f"{name} {kind}"] = lambda peer=peer, path=path, where=where: rates_of(options, peer, path, where)
     return found
 
 
@@ -106,7 +101,8 @@ def main(options):
                 ratios[f"{key}: {ours} / {theirs}"] = spread(pairs)
     for name, ratio in ratios.items():
         print(f"{name}: {said(ratio)}")
+    aims = aims_of(ratios)
     write(options.results / "peers-speed.json", "speed", options, peers, rounds=options.rounds,
-          specs={f"squish {name}": OURS[name] for name in options.ours or OURS}, rows=rows, ratios=ratios, aims=aims_of(ratios),
+          specs={f"squish {name}": OURS[name] for name in options.ours or OURS}, rows=rows, ratios=ratios, aims=aims,
           note=options.note)
-    return aims_of(ratios)
+    return aims

@@ -11,6 +11,7 @@
 #include "squish/base/isa.h"
 #include "squish/kernels/additive.h"
 #include "squish/kernels/aqlm_tables.isa.h"
+#include "squish/kernels/entry_weights.h"
 #include "squish/kernels/methods.h"
 #include "squish/quant/aqlm_layout.h"
 
@@ -95,8 +96,8 @@ class AqlmTableKernel : public Kernel {
                   const AqlmTableOps& ops)
       : Kernel(layout.rows, {.cols = layout.cols, .floats = true}, kTableRows),
         ops_(ops),
+        weights_(layout.books, layout.cols % layout.dim),
         scales_(row_scales(packed, layout)) {
-    m_.rows = layout.rows;
     m_.cols = layout.cols;
     m_.dim = layout.dim;
     m_.books = layout.books;
@@ -108,13 +109,15 @@ class AqlmTableKernel : public Kernel {
     m_.scales = scales_.data();
   }
 
-  /// Whether 16 bits are enough: tables have the largest products of entries in them.
+  /// Whether 16 bits are enough, for which the largest products of entries set the unit: each
+  /// look-up is off by a twelfth of its square, in the mean of squares.
   bool is_precise() const {
     double weight = 0;  // of a group of all rows
     for (const float scale : scales_) weight += double{scale} * scale;
+    const double unit = double{m_.norms} / 32767;
+    const double error = static_cast<double>(m_.books * m_.dim) / 12 * unit * unit;
     return std::isfinite(square_) &&
-           double{m_.norms} * m_.norms * weight * static_cast<double>(m_.groups) <=
-               double{kMostRange} * kMostRange * square_;
+           error * weight * static_cast<double>(m_.groups) <= kMostError * kMostError * square_;
   }
 
   void tabulate(const Input& x, Bytes& tables) const override {
@@ -146,18 +149,16 @@ class AqlmTableKernel : public Kernel {
   void set_books(std::span<const std::byte> stored) {
     columns_.resize(m_.books * m_.dim * kTableEntries);
     entries_.resize(m_.books * kTableEntries * m_.padded);
-    const std::byte* from = stored.data();
+    const std::vector<quant::Codebook> books =
+        quant::unpack_codebooks(stored, m_.dim, std::vector<std::size_t>(m_.books, kTableEntries));
     for (std::size_t b = 0; b < m_.books; ++b) {
       float largest = 0;
       for (std::size_t e = 0; e < kTableEntries; ++e) {
         float square = 0;
-        for (std::size_t d = 0; d < m_.dim; ++d, from += 2) {
-          std::uint16_t half = 0;
-          std::memcpy(&half, from, 2);
-          const float value = from_f16(half);
-          double weight = weights_[0][b * kTableEntries + e];
-          if (d < m_.cols % m_.dim) weight += weights_[1][b * kTableEntries + e];
-          if (weight == 0) continue;  // no product has it: it may be anything
+        for (std::size_t d = 0; d < m_.dim; ++d) {
+          const float value = books[b][e][d];
+          const double weight = weights_.of(b, e, d);
+          if (weight == 0) continue;
           square_ += weight * value * value;
           columns_[(b * m_.dim + d) * kTableEntries + e] = value;
           entries_[(b * kTableEntries + e) * m_.padded + d] = value;
@@ -172,20 +173,17 @@ class AqlmTableKernel : public Kernel {
   }
 
   void set_codes(std::span<const std::byte> stored, std::size_t row_bytes) {
-    const std::size_t short_group = m_.cols % m_.dim == 0 ? m_.groups : m_.groups - 1;
-    weights_[0].assign(m_.books * kTableEntries, 0);
-    weights_[1] = weights_[0];
     codes_.assign(m_.groups * m_.books * m_.row_blocks * kTableRows, std::byte{0});
     std::byte* to = codes_.data();
     for (std::size_t g = 0; g < m_.groups; ++g) {
-      for (std::size_t block = 0; block < m_.rows; block += kTableRows) {
-        for (std::size_t r = 0; r < std::min(kTableRows, m_.rows - block); ++r) {
+      for (std::size_t block = 0; block < rows(); block += kTableRows) {
+        for (std::size_t r = 0; r < std::min(kTableRows, rows() - block); ++r) {
           const std::byte* const from = stored.data() + (block + r) * row_bytes + g * m_.books;
           const double weight = double{scales_[block + r]} * scales_[block + r];
-          std::vector<double>& weights = weights_[g == short_group];
+          const bool at_edge = (g + 1) * m_.dim > m_.cols;
           for (std::size_t b = 0; b < m_.books; ++b) {
             to[b * kTableRows + lane_of_row(r)] = from[b];
-            weights[b * kTableEntries + std::to_integer<std::size_t>(from[b])] += weight;
+            weights_.add(b, std::to_integer<std::size_t>(from[b]), at_edge, weight);
           }
         }
         to += m_.books * kTableRows;
@@ -194,14 +192,14 @@ class AqlmTableKernel : public Kernel {
     m_.codes = reinterpret_cast<const std::uint8_t*>(codes_.data());
   }
 
-  /// Of the largest entries over the usual: then outputs are off by 4e-4 of their RMS.
-  static constexpr float kMostRange = 12;
+  /// Of outputs, over their RMS.
+  static constexpr double kMostError = 2e-4;
 
   const AqlmTableOps& ops_;
   AqlmTables m_{};
   // Of groups' norms, weighted by their rows' scales squared, as far as books are independent.
   double square_ = 0;
-  std::vector<double> weights_[2];  // of the entries of each book, in whole groups and the last
+  EntryWeights weights_;
   Bytes codes_;
   AlignedVector<float> columns_, entries_;
   std::vector<float> scales_;

@@ -3,7 +3,7 @@
 #include "squish/base/lanes.isa.h"
 
 #if defined(SQUISH_ISA_avx512vbmi)
-#include <immintrin.h>
+#include "squish/kernels/byte_table.isa.h"
 #endif
 
 namespace squish::kernels::SQUISH_ISA_NAMESPACE {
@@ -49,7 +49,7 @@ void store_bytes(const Vector* v, std::uint8_t* table) {
   _mm512_store_si512(table + kTableEntries, _mm512_shuffle_i64x2(first, second, 0xee));
 }
 
-/// The table of one book, of which x, times the run's inverse scale, is what entries meet.
+/// The table of one book, of which x, over the group's scale, is what entries meet.
 void fill(const AqlmTables& m, const float* columns, const float* x, std::uint8_t* table) {
   Floats sums[kEntryVectors] = {};
   for (std::size_t d = 0; d < m.dim; ++d) {
@@ -84,12 +84,6 @@ void tabulate(const AqlmTables& m, const float* x, std::uint8_t* tables, float* 
   }
 }
 
-/// A byte of 256, by the index in each byte.
-Vector look_up(const std::uint8_t* table, Vector at, __mmask64 upper) {
-  return _mm512_mask_blend_epi8(upper, _mm512_permutex2var_epi8(load(table), at, load(table + 64)),
-                                _mm512_permutex2var_epi8(load(table + 128), at, load(table + 192)));
-}
-
 void multiply(const AqlmTables& m, const std::uint8_t* tables, const float* scales,
               std::size_t begin, std::size_t end, float* sums, float* y) {
   const std::size_t first = begin / kTableRows, last = (end + kTableRows - 1) / kTableRows;
@@ -103,9 +97,8 @@ void multiply(const AqlmTables& m, const std::uint8_t* tables, const float* scal
       for (std::size_t b = 0; b < m.books; ++b, codes += kTableRows) {
         const std::uint8_t* const table = tables + b * kTableBytes;
         const Vector at = load(codes);
-        const __mmask64 upper = _mm512_movepi8_mask(at);
-        const Vector lows = look_up(table, at, upper);
-        const Vector highs = look_up(table + kTableEntries, at, upper);
+        const Vector lows = ByteTable(table).look_up(at);
+        const Vector highs = ByteTable(table + kTableEntries).look_up(at);
         low = _mm512_add_epi16(low, _mm512_unpacklo_epi8(lows, highs));
         high = _mm512_add_epi16(high, _mm512_unpackhi_epi8(lows, highs));
       }

@@ -13,7 +13,7 @@ inline constexpr std::size_t kTableEntries = 256;
 /// The low bytes of all entries, then the high ones.
 inline constexpr std::size_t kTableBytes = 2 * kTableEntries;
 struct AqlmTables {
-  std::size_t rows, cols, dim, books, groups;
+  std::size_t cols, dim, books, groups;
   std::size_t padded;         ///< dim, or more, zeros: a multiple of 8
   std::size_t row_blocks;     ///< of kTableRows
   const float* columns;       ///< book by book, component by component: of all entries

@@ -125,6 +125,13 @@ void arrange(const IntMatrix& m, std::size_t tile, std::uint8_t* out) {
 
 // --- products ------------------------------------------------------------------------------
 
+/// A step's elements of the input, in every lane.
+inline Vector step_of(const std::int8_t* p) {
+  std::int32_t four = 0;
+  __builtin_memcpy(&four, p, kTileStep);
+  return all(four);
+}
+
 #if defined(SQUISH_ISA_avx512)
 
 /// A step of the input.
@@ -132,13 +139,8 @@ template <int Bits>
 struct Factor {
   Vector x, rest;
   Factor(const IntInput& in, std::size_t column) {
-    std::int32_t four = 0;
-    __builtin_memcpy(&four, in.x + column, kTileStep);
-    x = all(four);
-    if constexpr (kRest<Bits>) {
-      __builtin_memcpy(&four, in.rest + column, kTileStep);
-      rest = all(four);
-    }
+    x = step_of(in.x + column);
+    if constexpr (kRest<Bits>) rest = step_of(in.rest + column);
   }
 };
 
@@ -167,11 +169,7 @@ struct Sums {
 template <int Bits>
 struct Half {
   Vector x;
-  explicit Half(const std::int8_t* p) {
-    std::int32_t four = 0;
-    __builtin_memcpy(&four, p, kTileStep);
-    x = all(four);
-  }
+  explicit Half(const std::int8_t* p) : x(step_of(p)) {}
 };
 
 /// Not even two products of 8 bits fit 16.
@@ -179,7 +177,7 @@ template <>
 struct Half<8> {
   Vector even, odd;
   explicit Half(const std::int8_t* p) {
-    const Vector x = Half<7>(p).x;
+    const Vector x = step_of(p);
     even = _mm256_srai_epi16(_mm256_slli_epi16(x, 8), 8);
     odd = _mm256_srai_epi16(x, 8);
   }

@@ -3,6 +3,9 @@
 #if defined(SQUISH_ISA_avx2) || defined(SQUISH_ISA_avx512)
 #include <immintrin.h>
 #endif
+#if defined(SQUISH_ISA_avx512vbmi)
+#include "squish/kernels/byte_table.isa.h"
+#endif
 
 namespace squish::kernels::SQUISH_ISA_NAMESPACE {
 namespace {
@@ -168,26 +171,12 @@ void arrange(const std::int8_t* x, std::size_t blocks, std::int8_t* out) {
   }
 }
 
-/// A function of bytes.
-class Table {
- public:
-  explicit Table(const std::uint8_t* t)
-      : quarters_{load(t), load(t + 64), load(t + 128), load(t + 192)} {}
-  Vector look_up(Vector at) const {
-    return _mm512_mask_blend_epi8(_mm512_movepi8_mask(at),
-                                  _mm512_permutex2var_epi8(quarters_[0], at, quarters_[1]),
-                                  _mm512_permutex2var_epi8(quarters_[2], at, quarters_[3]));
-  }
-
- private:
-  Vector quarters_[4];
-};
-
 class E8pDecoder {
  public:
   static constexpr std::size_t kBytes = 2 * kWidth;  // of codes
 
-  explicit E8pDecoder(const E8pLookup& t) : t_(t), halves_{Table(t.halves[0]), Table(t.halves[1])} {
+  explicit E8pDecoder(const E8pLookup& t)
+      : t_(t), halves_{ByteTable(t.halves[0]), ByteTable(t.halves[1])} {
     alignas(64) std::uint8_t even[64], odd[64];
     for (int i = 0; i < 64; ++i) {
       even[i] = static_cast<std::uint8_t>(2 * i);
@@ -224,7 +213,7 @@ class E8pDecoder {
 
  private:
   const E8pLookup& t_;
-  const Table halves_[2];
+  const ByteTable halves_[2];
   Vector even_, odd_;
 };
 
@@ -233,7 +222,8 @@ class E81bDecoder {
   static constexpr std::size_t kBytes = kWidth;
 
   explicit E81bDecoder(const E81bLookup& t)
-      : pairs_{Table(t.pairs[0]), Table(t.pairs[1]), Table(t.pairs[2]), Table(t.pairs[3])} {}
+      : pairs_{ByteTable(t.pairs[0]), ByteTable(t.pairs[1]), ByteTable(t.pairs[2]),
+               ByteTable(t.pairs[3])} {}
 
   struct Codes {
     Vector pairs[4];
@@ -254,7 +244,7 @@ class E81bDecoder {
   }
 
  private:
-  const Table pairs_[4];
+  const ByteTable pairs_[4];
 };
 
 /// Of four rows each.

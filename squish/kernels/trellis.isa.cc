@@ -307,10 +307,11 @@ void multiply_by(const TrellisPart& part, const std::uint32_t* after, std::size_
     for_vectors<Bits>(
         part, after, g, [&](const Vector* v, std::size_t col) __attribute__((always_inline)) {
           // Two groups ahead: what the hardware fetches by itself ends with a page.
-          const std::uint8_t* const ahead = part.codes + (g + 2) * part.group_bytes + col * Bits;
+          const std::uintptr_t ahead = reinterpret_cast<std::uintptr_t>(part.codes) +
+                                       (g + 2) * part.group_bytes + col * Bits;
 #pragma GCC unroll 4
           for (std::size_t i = 0; i < Bits * sizeof(Vector); i += 64) {
-            _mm_prefetch(reinterpret_cast<const char*>(ahead) + i, _MM_HINT_T0);
+            _mm_prefetch(reinterpret_cast<const char*>(ahead + i), _MM_HINT_T0);
           }
           add_rows<Rest>(decoder, v, Factor(part.x + col), Factor(second + col), sum);
         });

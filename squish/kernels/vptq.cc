@@ -9,9 +9,9 @@
 #include <utility>
 #include <vector>
 
-#include "squish/base/half.h"
 #include "squish/base/isa.h"
 #include "squish/kernels/additive.h"
+#include "squish/kernels/entry_weights.h"
 #include "squish/kernels/methods.h"
 #include "squish/kernels/vptq_tables.isa.h"
 #include "squish/quant/vptq_layout.h"
@@ -111,9 +111,9 @@ class VptqTableKernel : public Kernel {
       : Kernel(layout.rows, {.cols = layout.cols, .floats = true},
                kVptqBlocks * layout.parts.front().dim),
         ops_(ops),
+        weights_(2, layout.rows % layout.parts.front().dim),
         scales_(layout.cols) {
     const quant::VptqPart& part = layout.parts.front();
-    m_.rows = layout.rows;
     m_.cols = layout.cols;
     m_.dim = part.dim;
     m_.steps = (layout.cols + 2 * kVptqColumns - 1) / (2 * kVptqColumns) * 2;
@@ -124,13 +124,14 @@ class VptqTableKernel : public Kernel {
     set_books(packed.section("codebook", layout.book_bytes), part);
   }
 
-  /// Whether 16 bits are enough for its entries.
+  /// Whether 16 bits are enough for its entries: each is off by a twelfth of the unit's square, in
+  /// the mean of squares.
   bool is_precise() const {
     double weight = 0;  // of a component of all rows
     for (const float scale : scales_) weight += double{scale} * scale;
+    const double error = static_cast<double>(books_.size()) / 12 * double{unit_} * unit_;
     return std::isfinite(square_) &&
-           double{unit_} * unit_ * weight * static_cast<double>(m_.rows) <=
-               double{kMostUnit} * kMostUnit * square_;
+           error * weight * static_cast<double>(rows()) <= kMostError * kMostError * square_;
   }
 
   /// The input times the columns' scales, rounded to 16 bits in two halves.
@@ -174,45 +175,39 @@ class VptqTableKernel : public Kernel {
   };
 
   void set_books(std::span<const std::byte> stored, const quant::VptqPart& part) {
-    const std::byte* from = stored.data();
-    float largest = 0;
     const std::vector<std::size_t> sizes = part.sizes();
-    for (std::size_t b = 0; b < sizes.size(); ++b) {
-      for (std::size_t i = 0; i < sizes[b] * m_.dim; ++i, from += 2) {
-        std::uint16_t half = 0;
-        std::memcpy(&half, from, 2);
-        const float value = books_[b].emplace_back(from_f16(half));
-        const double weight = weight_of(b, i / m_.dim, i % m_.dim);
-        if (weight == 0) continue;  // no product has it: it may be anything
-        largest = std::max(largest, std::abs(value));
-        square_ += weight * value * value;
+    books_ = quant::unpack_codebooks(stored, m_.dim, sizes);
+    float largest = 0;
+    for (std::size_t b = 0; b < books_.size(); ++b) {
+      for (std::size_t e = 0; e < sizes[b]; ++e) {
+        for (std::size_t d = 0; d < m_.dim; ++d) {
+          const double weight = weights_.of(b, e, d);
+          if (weight == 0) continue;
+          const float value = books_[b][e][d];
+          largest = std::max(largest, std::abs(value));
+          square_ += weight * value * value;
+        }
       }
-      m_.books[b] = books_[b].data();
+      m_.books[b] = books_[b].values.data();
     }
     unit_ = largest / (kVptqOffset - 1);
-    main_ = table(0, sizes[0], kVptqEntries, 1);
+    main_ = table(0, kVptqEntries, 1);
     m_.main = main_.data();
     m_.second = m_.main;
     if (sizes.size() == 1) return;
-    second_ = m_.few() ? table(1, sizes[1], kVptqFew, 4) : table(1, sizes[1], kVptqEntries, 1);
+    second_ = m_.few() ? table(1, kVptqFew, 4) : table(1, kVptqEntries, 1);
     m_.second = second_.data();
   }
 
-  /// How much of the matrix a component of an entry is in.
-  double weight_of(std::size_t book, std::size_t entry, std::size_t component) const {
-    const double last = component < m_.rows % m_.dim ? weights_[1][book * kVptqEntries + entry] : 0;
-    return weights_[0][book * kVptqEntries + entry] + last;
-  }
-
   /// Component by component the entries' low bytes and their high ones, each `times` over.
-  AlignedVector<std::uint8_t> table(std::size_t book, std::size_t size, std::size_t entries,
+  AlignedVector<std::uint8_t> table(std::size_t book, std::size_t entries,
                                     std::size_t times) const {
     const std::size_t padded = (m_.dim + 3) / 4 * 4, half = entries * times;
     AlignedVector<std::uint8_t> bytes(padded * 2 * half);
-    for (std::size_t e = 0; e < size; ++e) {
+    for (std::size_t e = 0; e < books_[book].size; ++e) {
       for (std::size_t d = 0; d < m_.dim; ++d) {
-        if (weight_of(book, e, d) == 0) continue;
-        const float value = unit_ > 0 ? books_[book][e * m_.dim + d] / unit_ : 0;
+        if (weights_.of(book, e, d) == 0) continue;
+        const float value = unit_ > 0 ? books_[book][e][d] / unit_ : 0;
         const auto whole = static_cast<unsigned>(std::lrintf(value) + kVptqOffset);
         for (std::size_t at = d * 2 * half + e; at < d * 2 * half + half; at += entries) {
           bytes[at] = static_cast<std::uint8_t>(whole);
@@ -226,8 +221,6 @@ class VptqTableKernel : public Kernel {
   void set_codes(std::span<const std::byte> stored, const quant::VptqPart& part) {
     const std::size_t tiles = (part.blocks() + kVptqBlocks - 1) / kVptqBlocks;
     const auto mask = static_cast<std::uint32_t>(part.main - 1);
-    weights_[0].assign(2 * kVptqEntries, 0);
-    weights_[1] = weights_[0];
     codes_.resize(tiles * m_.steps * 64);
     residual_codes_.resize(std::max<std::size_t>(64, tiles * m_.residual_bytes()));
     std::vector<std::uint32_t> fields(m_.cols);
@@ -235,17 +228,18 @@ class VptqTableKernel : public Kernel {
       unpack_bits(stored.subspan(block * part.block_bytes(), part.block_bytes()), part.code_bits(),
                   fields);
       const std::size_t tile = block / kVptqBlocks, lane = block % kVptqBlocks * kVptqColumns;
-      std::vector<double>& weights = weights_[(block + 1) * m_.dim > m_.rows];
+      const bool at_edge = (block + 1) * m_.dim > rows();
       std::uint8_t* const codes = codes_.data() + tile * m_.steps * 64 + lane;
       std::uint8_t* const residuals =
           residual_codes_.data() + tile * m_.residual_bytes() + (m_.residual == 1 ? 0 : lane);
       for (std::size_t j = 0; j < m_.cols; ++j) {
         const std::size_t step = j / kVptqColumns, i = j % kVptqColumns;
         codes[64 * step + i] = static_cast<std::uint8_t>(fields[j] & mask);
-        weights[fields[j] & mask] += double{scales_[j]} * scales_[j];
+        const double weight = double{scales_[j]} * scales_[j];
+        weights_.add(0, fields[j] & mask, at_edge, weight);
         if (m_.residual == 1) continue;
         const std::uint32_t also = fields[j] >> part.main_bits;
-        weights[kVptqEntries + also] += double{scales_[j]} * scales_[j];
+        weights_.add(1, also, at_edge, weight);
         if (m_.few()) {
           std::uint8_t& two = residuals[step / 2 * 64 + i];
           two = static_cast<std::uint8_t>(two | also << (step % 2 * 4));
@@ -258,18 +252,18 @@ class VptqTableKernel : public Kernel {
     m_.residual_codes = residual_codes_.data();
   }
 
-  /// Of a table's unit over the usual size of a component: then outputs are off by 4e-4 of their
-  /// RMS.
-  static constexpr float kMostUnit = 1e-3f;
+  /// Of outputs, over their RMS.
+  static constexpr double kMostError = 2e-4;
 
   const VptqTableOps& ops_;
   VptqTables m_{};
   float unit_ = 0;
   // Of components, weighted by their columns' scales squared, as far as books are independent.
   double square_ = 0;
-  std::vector<double> weights_[2];  // of the entries of both books, in whole blocks and the last
+  EntryWeights weights_;
   AlignedVector<std::uint8_t> main_, second_, codes_, residual_codes_;
-  std::vector<float> books_[2], scales_;
+  std::vector<quant::Codebook> books_;
+  std::vector<float> scales_;
 };
 
 }  // namespace

@@ -4,7 +4,7 @@
 #include "squish/kernels/constants.h"
 
 #if defined(SQUISH_ISA_avx512vbmi)
-#include <immintrin.h>
+#include "squish/kernels/byte_table.isa.h"
 #endif
 
 namespace squish::kernels::SQUISH_ISA_NAMESPACE {
@@ -33,12 +33,6 @@ Vector four_of(const std::int8_t* p) {
   return _mm512_set1_epi32(four);
 }
 
-/// A byte of 256, by the index in each byte.
-Vector look_up(const std::uint8_t* table, Vector at, __mmask64 upper) {
-  return _mm512_mask_blend_epi8(upper, _mm512_permutex2var_epi8(load(table), at, load(table + 64)),
-                                _mm512_permutex2var_epi8(load(table + 128), at, load(table + 192)));
-}
-
 /// Products with the input and with what it leaves.
 struct Sums {
   Vector low{}, high{}, rest_low{}, rest_high{};
@@ -62,30 +56,27 @@ void sum_tile(const VptqTables& m, const std::uint8_t* codes, const std::uint8_t
   Sums s[kTogether];
   for (std::size_t step = 0; step < m.steps; ++step) {
     const Vector at = load(codes + 64 * step);
-    const __mmask64 upper = _mm512_movepi8_mask(at);
     const Vector four = four_of(x + step * kVptqColumns);
     const Vector four_rest = four_of(rest + step * kVptqColumns);
     Vector also{};
-    __mmask64 also_upper = 0;
     if constexpr (Residual == Second::few) {
       const Vector two = load(residuals + step / 2 * 64);
       const Vector halves = step % 2 == 0 ? two : _mm512_srli_epi16(two, 4);
       also = _mm512_and_si512(halves, _mm512_set1_epi8(15));
     } else if constexpr (Residual == Second::many) {
       also = load(residuals + 64 * step);
-      also_upper = _mm512_movepi8_mask(also);
     }
 #pragma GCC unroll 4
     for (std::size_t i = 0; i < kTogether; ++i) {
       const std::uint8_t* const table = main + i * 2 * kVptqEntries;
-      s[i].add(look_up(table, at, upper), look_up(table + kVptqEntries, at, upper), four,
+      s[i].add(ByteTable(table).look_up(at), ByteTable(table + kVptqEntries).look_up(at), four,
                four_rest);
       const std::uint8_t* const other = second + i * 2 * kSecond;
       if constexpr (Residual == Second::few) {
         s[i].add(_mm512_shuffle_epi8(load(other), also),
                  _mm512_shuffle_epi8(load(other + kSecond), also), four, four_rest);
       } else if constexpr (Residual == Second::many) {
-        s[i].add(look_up(other, also, also_upper), look_up(other + kSecond, also, also_upper), four,
+        s[i].add(ByteTable(other).look_up(also), ByteTable(other + kSecond).look_up(also), four,
                  four_rest);
       }
     }

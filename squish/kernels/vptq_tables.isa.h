@@ -17,7 +17,7 @@ inline constexpr std::size_t kVptqFew = 16;
 inline constexpr int kVptqOffset = 1 << 15;
 
 struct VptqTables {
-  std::size_t rows, cols, dim;
+  std::size_t cols, dim;
   std::size_t steps;           ///< of kVptqColumns, an even number
   std::size_t residual;        ///< entries of the second book; 1: there is none
   const std::uint8_t* main;    ///< by component kVptqEntries low bytes, then as many high ones

@@ -6,7 +6,7 @@ import importlib
 import io
 import time
 
-from common import checkout, modules_of, package
+from common import checkout, layer_of, modules_of, package
 
 SETTINGS = ("README's command (in_group_size 8, relative_mse_tolerance 0.01) at its 2x8 scheme, "
             "the rest main.py's defaults; without block fine-tuning")
@@ -32,8 +32,7 @@ class Peer:
     def run(self, w, h, seed):
         import torch
         torch.manual_seed(seed)
-        layer = torch.nn.Linear(w.shape[1], w.shape[0], bias=False)
-        layer.weight.data = torch.from_numpy(w.copy())
+        layer = layer_of(w)
         engine = self.engine(layer)
         engine.XTX.copy_(torch.from_numpy(h))
         arguments = argparse.Namespace(devices=[torch.device("cpu")], **ARGUMENTS)

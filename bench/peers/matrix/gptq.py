@@ -4,7 +4,7 @@ import importlib
 import io
 import time
 
-from common import checkout, modules_of, package, stand_in
+from common import checkout, layer_of, modules_of, package, stand_in
 
 SETTINGS = ("llama.py's settings (asymmetric, percdamp 0.01, --act-order) with --groupsize 64 "
             "--static-groups, so that groups are those of the columns as they lie")
@@ -29,8 +29,7 @@ class Peer:
 
     def run(self, w, h, seed, bits):
         import torch
-        layer = torch.nn.Linear(w.shape[1], w.shape[0], bias=False)
-        layer.weight.data = torch.from_numpy(w.copy())
+        layer = layer_of(w)
         start = time.monotonic()
         with torch.no_grad(), contextlib.redirect_stdout(io.StringIO()):
             gptq = self.gptq(layer)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy
 
-from common import checkout, modules_of, package, stand_in
+from common import checkout, layer_of, modules_of, package, stand_in
 
 SETTINGS = ("algorithm.md's command (vector length 8, one group, no outliers, blocks of 128 columns, "
             "enable_perm, enable_norm, ktol 1e-5, kiter 100, H + 0.01 of its mean diagonal) with 256 "
@@ -50,8 +50,7 @@ class Peer:
     def run(self, w, h, seed):
         import torch
         # Theirs has its seed written down: every run is the same.
-        layer = torch.nn.Linear(w.shape[1], w.shape[0], bias=False)
-        layer.weight.data = torch.from_numpy(w.copy())
+        layer = layer_of(w)
         log = types.SimpleNamespace(info=lambda *_: None)
         start = time.monotonic()
         with torch.no_grad():
