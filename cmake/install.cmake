@@ -41,5 +41,8 @@ set(CPACK_STRIP_FILES ON)
 set(CPACK_PACKAGING_INSTALL_PREFIX /usr)
 set(CPACK_DEBIAN_PACKAGE_SECTION science)
 set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
+# What the library's users need, its program's do not.
+string(JOIN ", " CPACK_DEBIAN_PACKAGE_SUGGESTS libfmt-dev nlohmann-json3-dev libopenblas-dev liblapacke-dev
+       libpcre2-dev libutf8proc-dev libssl-dev pkg-config)
 set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
 include(CPack)
