@@ -1,12 +1,14 @@
 #pragma once
 #include <CLI/CLI.hpp>
 #include <initializer_list>
+#include <optional>
 #include <string>
 
 #include "squish/base/isa.h"
 #include "squish/base/team.h"
 #include "squish/compress/calibration_job.h"
 #include "squish/evaluate/text.h"
+#include "squish/model/attention.h"
 #include "squish/report/json.h"
 
 /// One function a subcommand, each in the file of its name: it declares the flags and sets the
@@ -62,6 +64,14 @@ struct ResumeFlags {
   double save_every = 60;  ///< seconds
 
   void add_flags(CLI::App& command);
+};
+
+/// What keys and values of past tokens are kept as.
+struct KvFlag {
+  std::optional<model::KvElement> element;
+
+  void add_flags(CLI::App& command, const std::string& by_default);
+  std::string name_or(const std::string& by_default) const;
 };
 
 /// What of the results goes to standard output.

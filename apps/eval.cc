@@ -33,6 +33,7 @@ struct Options {
   ResumeFlags saving;
   FormatFlag output_format{"md"};
   bool fused = false, fused_prompts = false;
+  KvFlag kv;
 
   /// Tokens at a time that go through the kernels for one; more go through those for several.
   /// 0: all are multiplied by decoded weights in f32.
@@ -115,6 +116,11 @@ void measure_quality(const Subjects& subjects, const Options& options,
     known = head;
     return model::load_for_windows(files, std::move(head), pool);
   };
+  const auto load_own = [&](const io::ModelFiles& files) {
+    model::Transformer own = load(files, options.few());
+    own.kv = options.kv.element.value_or(model::KvElement::f32);
+    return own;
+  };
   const std::size_t count = subjects.models.size();
   const std::size_t passes = subjects.all().size();
   std::vector<evaluate::Scores> scores(passes);
@@ -131,7 +137,7 @@ void measure_quality(const Subjects& subjects, const Options& options,
   };
   if (!subjects.reference) {
     for (std::size_t i = 0; i < count; ++i) {
-      const model::Transformer own = load(subjects.models[i], options.few());
+      const model::Transformer own = load_own(subjects.models[i]);
       const auto keep_one = [&](const auto& one) {
         scores[i] = one[0];
         keep(scores);
@@ -143,7 +149,7 @@ void measure_quality(const Subjects& subjects, const Options& options,
   }
   const model::Transformer reference = load(*subjects.reference, 0);
   std::vector<model::Transformer> own;
-  for (const io::ModelFiles& files : subjects.models) own.push_back(load(files, options.few()));
+  for (const io::ModelFiles& files : subjects.models) own.push_back(load_own(files));
   std::vector<const model::Transformer*> candidates;
   for (const model::Transformer& model : own) candidates.push_back(&model);
   scores =
@@ -179,8 +185,10 @@ void run(const Options& options, Team& team) {
   std::string digest;  // once, if at all: it reads the models
   const auto pass = [&] {
     if (digest.empty()) {
-      digest = evaluate::pass_digest(subjects.all(), subjects.reference.has_value(), options.few(),
-                                     passage, team, pool);
+      digest = evaluate::pass_digest(
+          subjects.all(),
+          {subjects.reference.has_value(), options.few(), options.kv.name_or("f32")}, passage, team,
+          pool);
     }
     return digest;
   };
@@ -198,7 +206,8 @@ void run(const Options& options, Team& team) {
   for (std::size_t i = 0; i < subjects.models.size(); ++i) {
     const io::ModelFiles& files = subjects.models[i];
     bench.rows[i].result->throughput = evaluate::measure_throughput(
-        model::load_transformer(files, pool), kTpsTokens, host.read_bandwidth_gbs, pool);
+        model::load_transformer(files, pool), kTpsTokens, host.read_bandwidth_gbs, pool,
+        options.kv.element.value_or(model::KvElement::f16));
     speed.advance(1);
   }
 
@@ -222,6 +231,7 @@ void run(const Options& options, Team& team) {
                          {"ppl_tokens", options.text.tokens},
                          {"fused", options.fused},
                          {"fused_prompts", options.fused_prompts},
+                         {"kv", options.kv.name_or("")},
                          {"output", options.output},
                          {"threads", pool.size()},
                          {"ranks", team.size()},
@@ -256,15 +266,16 @@ void add_eval(CLI::App& app, Team& team) {
                    "The model to compare with: adds ΔNLL, KL divergence and top-1 agreement")
       ->check(not_empty);
   options->text.add_flags(*command);
-  command->add_flag("--fused", options->fused,
-                    "Predict through the kernels that generate, which round their inputs (keys and "
-                    "values of past tokens stay f32), instead "
-                    "of decoded weights: slower, and what generation costs besides");
+  command->add_flag(
+      "--fused", options->fused,
+      "Predict through the kernels that generate, which round their inputs, instead of "
+      "decoded weights: slower, and what generation costs besides");
   command
       ->add_flag("--fused-prompts", options->fused_prompts,
                  "Predict as prompts are read, several tokens at a time from the stored bytes (by "
                  "AMX or AVX512-BF16 where the CPU has them)")
       ->excludes("--fused");
+  options->kv.add_flags(*command, "f32 for quality, f16 for speed");
   command->add_option("--output", options->output, "Also write the results as JSON")
       ->check(not_empty);
   options->output_format.add_flags(*command);

@@ -24,7 +24,7 @@ struct Options {
   std::string model, prompt;
   std::size_t tokens = 256, ctx = 0;
   model::SamplerOptions sampler;
-  kernels::Element kv = kernels::Element::f16;
+  KvFlag kv;
   bool chat = false;
   std::optional<io::Placement> placement;
 };
@@ -86,7 +86,8 @@ void run(const Options& options) {
   ThreadPool pool(options.machine.threads);
   const model::Transformer model =
       model::load_transformer(files, pool, model::kFewTokens, options.placement);
-  model::KvCache cache(files.config, prompt.size() + tokens, options.kv);
+  model::KvCache cache(files.config, prompt.size() + tokens,
+                       options.kv.element.value_or(model::KvElement::f16));
   model::Sampler sampler(options.sampler);
   Matrix logits(1, files.config.vocab);
   Stream stream(tokenizer);
@@ -150,13 +151,7 @@ void add_run(CLI::App& app) {
   command->add_option("--seed", options->sampler.seed, "Seed of the sampling")
       ->check(not_negative)
       ->capture_default_str();
-  command
-      ->add_option(
-          "--kv", options->kv,
-          "What keys and values of past tokens are kept as: f16, or f32, of twice the size")
-      ->transform(CLI::CheckedTransformer(std::map<std::string, kernels::Element>{
-          {"f16", kernels::Element::f16}, {"f32", kernels::Element::f32}}))
-      ->default_str("f16");
+  options->kv.add_flags(*command, "f16");
   command->add_option("--ctx", options->ctx, "Tokens of context; 0: as many as the model takes")
       ->check(not_negative)
       ->capture_default_str();

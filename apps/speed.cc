@@ -23,6 +23,7 @@ struct Options {
   std::vector<std::string> models;
   std::size_t tokens = 128;
   int rounds = 3;
+  KvFlag kv;
 };
 
 /// The runs of one model, over all rounds.
@@ -58,7 +59,8 @@ void run(const Options& options) {
     host.read_bandwidth_gbs = std::max(host.read_bandwidth_gbs, evaluate::read_bandwidth(pool));
     for (std::size_t i = 0; i < models.size(); ++i) {
       rates[i].last =
-          evaluate::measure_throughput(models[i], options.tokens, host.read_bandwidth_gbs, pool);
+          evaluate::measure_throughput(models[i], options.tokens, host.read_bandwidth_gbs, pool,
+                                       options.kv.element.value_or(model::KvElement::f16));
       rates[i].generated.push_back(rates[i].last.tps.median);
       rates[i].prompt.push_back(rates[i].last.prefill_tps.median);
       progress.advance(1);
@@ -74,6 +76,7 @@ void run(const Options& options) {
                         {{"models", options.models},
                          {"tokens", options.tokens},
                          {"rounds", options.rounds},
+                         {"kv", options.kv.name_or("f16")},
                          {"threads", pool.size()},
                          {"isa", options.machine.isa}}},
                        {"rows", report::Json::array()}};
@@ -118,6 +121,7 @@ void add_speed(CLI::App& app) {
                    "How often each model has its turn; medians and extremes are of these")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
+  options->kv.add_flags(*command, "f16");
   options->output_format.add_flags(*command);
   options->machine.add_flags(*command);
   command->footer("Example:\n  squish speed model.gguf model-q2 model-q4");

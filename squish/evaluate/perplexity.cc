@@ -125,7 +125,7 @@ std::vector<Scores> from_bytes(const std::string& bytes, std::size_t count) {
 /// A model's final hidden states at the scored positions of one window.
 Matrix scored_states(const model::Transformer& model, std::span<const model::TokenId> window,
                      std::size_t first_scored, ThreadPool& pool) {
-  model::KvCache cache(model.config, window.size());
+  model::KvCache cache(model.config, window.size(), model.kv);
   const Matrix states = model::forward(model, window, cache, pool);
   const std::size_t count = window.size() - 1 - first_scored, width = states.cols();
   Matrix scored(count, width);

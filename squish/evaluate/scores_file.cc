@@ -48,18 +48,19 @@ std::vector<Value> take(std::size_t model, const char* what, io::DType type, std
 
 }  // namespace
 
-std::string pass_digest(std::span<const io::ModelFiles* const> models, bool with_reference,
-                        std::size_t few, const Passage& passage, Team& team, ThreadPool& pool) {
+std::string pass_digest(std::span<const io::ModelFiles* const> models, const PassOptions& options,
+                        const Passage& passage, Team& team, ThreadPool& pool) {
   json digests = json::array();
   for (const io::ModelFiles* files : models)
     digests.push_back(io::model_digest(*files, pool, &team));
   const json pass = {{"models", digests},
-                     {"with_reference", with_reference},
+                     {"with_reference", options.with_reference},
                      {"label", passage.label},
                      {"tokens", compress::tokens_sha256(passage.windows)},
                      {"first_scored", passage.first_scored},
-                     {"few", few},
-                     {"panels", few == 0 ? "" : kernels::to_string(kernels::panel_path())},
+                     {"few", options.few},
+                     {"kv", options.kv},
+                     {"panels", options.few == 0 ? "" : kernels::to_string(kernels::panel_path())},
                      {"made_by", compress::made_by()},
                      {"program", compress::program_digest()}};
   return sha256(pass.dump());

@@ -12,11 +12,17 @@
 /// The scores of a pass over a text that was stopped, from which it goes on.
 namespace squish::evaluate {
 
+/// How models are run.
+struct PassOptions {
+  bool with_reference = false;  ///< the first is the others'
+  std::size_t few = 0;          ///< the `fused` that load_transformer() gets; 0: all is decoded
+  std::string kv;               ///< what keys and values are kept as
+};
+
 /// Digest of all that the scores of these models depend on, the program itself included. Reads all
-/// of them, on all ranks at once. `with_reference`: the first is the others'; `few`: the `fused`
-/// that load_transformer() gets, 0: all is decoded.
-std::string pass_digest(std::span<const io::ModelFiles* const> models, bool with_reference,
-                        std::size_t few, const Passage& passage, Team& team, ThreadPool& pool);
+/// of them, on all ranks at once.
+std::string pass_digest(std::span<const io::ModelFiles* const> models, const PassOptions& options,
+                        const Passage& passage, Team& team, ThreadPool& pool);
 
 /// A file that keeps them: safetensors, `I.nll` and `I.kld` F64 and `I.agrees` U8 for model I,
 /// which only the program that wrote it takes.

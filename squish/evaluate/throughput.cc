@@ -52,7 +52,7 @@ std::size_t weight_bytes(const model::Transformer& model) {
 }
 
 Throughput measure_throughput(const model::Transformer& model, std::size_t tokens,
-                              double read_bandwidth_gbs, ThreadPool& pool) {
+                              double read_bandwidth_gbs, ThreadPool& pool, model::KvElement kv) {
   const std::size_t limit = model.config.max_context, vocab = model.config.vocab;
   const auto prompt = any_tokens(std::min(kPrompt, std::max<std::size_t>(1, limit / 2)), vocab);
   const auto prefill = any_tokens(std::min(kPrefill, limit), vocab);
@@ -63,7 +63,7 @@ Throughput measure_throughput(const model::Transformer& model, std::size_t token
     if (layer.q->kernel() != nullptr) result.fused = true;
   }
   {
-    model::KvCache cache(model.config, prefill.size(), kernels::Element::f16);
+    model::KvCache cache(model.config, prefill.size(), kv);
     Matrix logits(1, vocab);
     result.prefill_tps = repeat(3, [&] {
       cache.clear();
@@ -74,7 +74,7 @@ Throughput measure_throughput(const model::Transformer& model, std::size_t token
       return rate(prefill.size(), start);
     });
   }
-  model::KvCache cache(model.config, prompt.size() + tokens, kernels::Element::f16);
+  model::KvCache cache(model.config, prompt.size() + tokens, kv);
   Matrix logits(1, vocab);
   double cache_bytes = 0;
   result.tps = repeat(6, [&] {

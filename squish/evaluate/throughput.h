@@ -22,6 +22,7 @@ std::size_t weight_bytes(const model::Transformer& model);
 /// as fit into 6 s (3 s for the prompt), at least one. The tokens are arbitrary: they do not change
 /// the work.
 Throughput measure_throughput(const model::Transformer& model, std::size_t tokens,
-                              double read_bandwidth_gbs, ThreadPool& pool);
+                              double read_bandwidth_gbs, ThreadPool& pool,
+                              model::KvElement kv = model::KvElement::f16);
 
 }  // namespace squish::evaluate

@@ -5,6 +5,7 @@
 
 #include "squish/base/half.h"
 #include "squish/base/lanes.isa.h"
+#include "squish/base/rounded.isa.h"
 
 #if defined(SQUISH_ISA_avx2) || defined(SQUISH_ISA_avx512)
 #include <immintrin.h>
@@ -97,6 +98,21 @@ struct F16 {
   }
 };
 
+struct I8 {
+  static constexpr std::size_t kBytes = 1;
+  static Floats values(const std::byte* p) {
+#if defined(SQUISH_ISA_avx512)
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(load<__m128i>(p)));
+#elif defined(SQUISH_ISA_avx2)
+    return _mm256_cvtepi32_ps(
+        _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+#else
+    typedef std::int8_t Codes __attribute__((vector_size(kLanes)));
+    return __builtin_convertvector(load<Codes>(p), Floats);
+#endif
+  }
+};
+
 template <class Element>
 void multiply(const std::byte* values, std::size_t cols, const float* x, std::size_t begin,
               std::size_t end, float* y) {
@@ -176,6 +192,15 @@ void narrow(const float* x, std::size_t n, std::uint16_t* f16) {
   for (; i < n; ++i) f16[i] = to_f16(x[i]);
 }
 
+void narrow_i8(const float* x, std::size_t n, float inverse, std::int8_t* i8) {
+  constexpr float kShift = 0x1.8p23f;
+#pragma omp simd
+  for (std::size_t i = 0; i < n; ++i) {
+    const float shifted = SQUISH_ROUNDED(x[i] * inverse) + kShift;
+    i8[i] = static_cast<std::int8_t>(static_cast<std::int32_t>(shifted - kShift));
+  }
+}
+
 template <class Element>
 void widen(const std::byte* values, std::size_t n, float* x) {
   std::size_t i = 0;
@@ -193,7 +218,8 @@ void widen(const std::byte* values, std::size_t n, float* x) {
 }  // namespace
 
 extern const HalfOps kHalfOps;
-const HalfOps kHalfOps = {multiply<F32>, multiply<F16>, multiply<Bf16>, combine<F32>, combine<F16>,
-                          narrow,        widen<F32>,    widen<F16>,     widen<Bf16>};
+const HalfOps kHalfOps = {multiply<F32>, multiply<F16>, multiply<Bf16>, multiply<I8>, combine<F32>,
+                          combine<F16>,  combine<I8>,   narrow,         narrow_i8,    widen<F32>,
+                          widen<F16>,    widen<Bf16>,   widen<I8>};
 
 }  // namespace squish::kernels::SQUISH_ISA_NAMESPACE

@@ -15,9 +15,7 @@ namespace {
 // Queries per block: enough for sgemm to run at speed, few enough to waste little on the future.
 constexpr std::size_t kBlockQueries = 128;
 
-/// Positions that a task of a single query takes: few enough that a head's keys stay in the
-/// first-level cache for all queries that share them.
-constexpr std::size_t kChunk = 64;
+constexpr std::size_t kRowsPerChunk = 16;
 constexpr std::size_t kFewChunks = 16;  // not worth sharing out what follows them
 
 /// Columns of the `head`-th head.
@@ -42,10 +40,37 @@ void scale_row(std::span<float> row, float factor) {
   for (float& x : row) x *= factor;
 }
 
+/// Of the chunk that `position` is in.
+const float* reference_of(const KvView& kv, std::size_t head, std::size_t position, std::size_t d) {
+  return kv.references + (head * kv_chunks(kv.capacity) + position / kKvChunk) * d;
+}
+
 /// Buffers that are kept from token to token.
 struct Scratch {
   AlignedVector<float> queries;  // padded to whole vectors
   AlignedVector<float> parts;    // of each head and chunk: head_dim sums, largest score, divisor
+};
+
+/// For keys and values as they are kept.
+struct Loops {
+  kernels::HalfOps::Multiply multiply;
+  kernels::HalfOps::Combine combine;
+  kernels::HalfOps::Widen widen;
+
+  explicit Loops(KvElement element) {
+    const kernels::HalfOps& ops = kernels::half_ops();
+    switch (element) {
+      case KvElement::f32:
+        multiply = ops.f32, combine = ops.combine_f32, widen = ops.copy;
+        return;
+      case KvElement::f16:
+        multiply = ops.f16, combine = ops.combine_f16, widen = ops.widen_f16;
+        return;
+      case KvElement::int8:
+        multiply = ops.i8, combine = ops.combine_i8, widen = ops.widen_i8;
+        return;
+    }
+  }
 };
 
 /// One query, by chunks of positions whose sums are put together at the end, each over the
@@ -53,12 +78,13 @@ struct Scratch {
 void attend_one(const io::ModelConfig& config, std::span<const float> queries, const KvView& kv,
                 float scale, std::span<float> out, ThreadPool& pool) {
   const auto& ops = linalg::vector_ops();
-  const kernels::HalfOps& half = kernels::half_ops();
-  const bool is_f32 = kv.element == kernels::Element::f32;
+  const Loops loops(kv.element);
   const std::size_t d = config.head_dim, group = config.heads / config.kv_heads;
   const std::size_t begin = first_visible(config, kv.length - 1);
-  const std::size_t chunks = (kv.length - begin + kChunk - 1) / kChunk, part_size = d + 2;
+  const std::size_t first_chunk = begin / kKvChunk, chunks = kv_chunks(kv.length) - first_chunk;
+  const std::size_t part_size = d + 2;
   const std::size_t padded = (d + kernels::kBlock - 1) / kernels::kBlock * kernels::kBlock;
+  const bool is_int8 = kv.element == KvElement::int8;
   thread_local Scratch kept;
   Scratch& scratch = kept;  // the caller's, in all threads
   scratch.queries.assign(config.heads * padded, 0.0f);
@@ -68,16 +94,26 @@ void attend_one(const io::ModelConfig& config, std::span<const float> queries, c
   }
   pool.run(config.kv_heads * chunks, [&](std::size_t task) {
     const std::size_t shared = task / chunks, chunk = task % chunks;
-    const std::size_t first = begin + chunk * kChunk, n = std::min(kv.length - first, kChunk);
-    const std::size_t at = (shared * kv.capacity + first) * d * kernels::element_bytes(kv.element);
+    const std::size_t start = (first_chunk + chunk) * kKvChunk, first = std::max(begin, start);
+    const std::size_t n = std::min(kv.length, start + kKvChunk) - first;
+    const std::size_t position = shared * kv.capacity + first;
+    const std::size_t at = position * d * element_bytes(kv.element);
     for (std::size_t h = shared * group; h < (shared + 1) * group; ++h) {
-      float scores[kChunk];
+      float scores[kKvChunk];
+      const float* const query = scratch.queries.data() + h * padded;
       float* const part = scratch.parts.data() + (h * chunks + chunk) * part_size;
-      (is_f32 ? half.f32 : half.f16)(kv.keys + at, d, scratch.queries.data() + h * padded, 0, n,
-                                     scores);
+      loops.multiply(kv.keys + at, d, query, 0, n, scores);
+      if (is_int8) {
+        float offset = 0;
+        ops.matvec(reference_of(kv, shared, start, d), 1, d, d, query, &offset);
+        for (std::size_t i = 0; i < n; ++i) {
+          scores[i] = scores[i] * kv.key_units[position + i] + offset;
+        }
+      }
       part[d] = scale * ops.max(scores, n);
       part[d + 1] = static_cast<float>(ops.exp_sum(scores, n, scale, part[d], scores));
-      (is_f32 ? half.combine_f32 : half.combine_f16)(kv.values + at, n, d, scores, part);
+      if (is_int8) ops.scale(kv.value_units + position, n, scores);
+      loops.combine(kv.values + at, n, d, scores, part);
     }
   });
   const auto put_together = [&](std::size_t h) {
@@ -99,16 +135,23 @@ void attend_one(const io::ModelConfig& config, std::span<const float> queries, c
 }
 
 /// Positions [begin, end) of one head, as floats.
-ConstMatrixView positions(const KvView& kv, const std::byte* values, std::size_t head,
-                          std::size_t begin, std::size_t end, std::size_t d,
-                          AlignedVector<float>& storage) {
-  const std::size_t at = (head * kv.capacity + begin) * d, n = end - begin;
-  if (kv.element == kernels::Element::f32) {
-    return {reinterpret_cast<const float*>(values) + at, n, d};
-  }
+enum class Of { keys, values };
+ConstMatrixView positions(const KvView& kv, Of of, std::size_t head, std::size_t begin,
+                          std::size_t end, std::size_t d, AlignedVector<float>& storage) {
+  const std::size_t first = head * kv.capacity + begin, n = end - begin;
+  const std::byte* const at =
+      (of == Of::keys ? kv.keys : kv.values) + first * d * element_bytes(kv.element);
+  if (kv.element == KvElement::f32) return {reinterpret_cast<const float*>(at), n, d};
   storage.resize(std::max(storage.size(), n * d));
-  kernels::half_ops().widen_f16(values + 2 * at, n * d, storage.data());
-  return {storage.data(), n, d};
+  Loops(kv.element).widen(at, n * d, storage.data());
+  const MatrixView rows(storage.data(), n, d);
+  for (std::size_t i = 0; kv.element == KvElement::int8 && i < n; ++i) {
+    scale_row(rows.row(i), (of == Of::keys ? kv.key_units : kv.value_units)[first + i]);
+    if (of == Of::values) continue;
+    const float* const reference = reference_of(kv, head, begin + i, d);
+    linalg::vector_ops().axpy(1, reference, d, rows.row(i).data());
+  }
+  return rows;
 }
 
 /// Queries at positions first, first + 1, ...; keys and values from position `begin` on.
@@ -131,10 +174,9 @@ void attend_block(const io::ModelConfig& config, ConstMatrixView queries, std::s
   for (std::size_t i = 0; i < out.rows; ++i) scale_row(out.row(i), 1 / sums[i]);
 }
 
-}  // namespace
-
-void attention(const io::ModelConfig& config, ConstMatrixView queries, const KvView& kv,
-               MatrixView out, ThreadPool& pool) {
+/// attention() as if heads were not rotated.
+void attend(const io::ModelConfig& config, ConstMatrixView queries, const KvView& kv,
+            MatrixView out, ThreadPool& pool) {
   assert(queries.rows <= kv.length && out.rows == queries.rows);
   const std::size_t d = config.head_dim, group = config.heads / config.kv_heads;
   const std::size_t past = kv.length - queries.rows;
@@ -150,11 +192,38 @@ void attention(const io::ModelConfig& config, ConstMatrixView queries, const KvV
     const std::size_t begin = first_visible(config, past + top), end = past + bottom;
     const ConstMatrixView q = head_of(queries.row_range(top, bottom), head, d);
     thread_local AlignedVector<float> key_storage, value_storage;
-    const auto k = positions(kv, kv.keys, head / group, begin, end, d, key_storage);
-    const auto v = positions(kv, kv.values, head / group, begin, end, d, value_storage);
+    const auto k = positions(kv, Of::keys, head / group, begin, end, d, key_storage);
+    const auto v = positions(kv, Of::values, head / group, begin, end, d, value_storage);
     const MatrixView o(&out(top, head * d), bottom - top, d, out.stride);
     attend_block(config, q, past + top, k, v, begin, scale, o);
   });
+}
+
+}  // namespace
+
+void attention(const io::ModelConfig& config, ConstMatrixView queries, const KvView& kv,
+               MatrixView out, ThreadPool& pool) {
+  if (kv.rotation == nullptr) return attend(config, queries, kv, out, pool);
+  // Products of keys and queries are what they were if both are rotated; sums of values are rotated
+  // as these are.
+  const auto each_head = [&](MatrixView m, const auto& body) {
+    parallel_for(pool, m.rows, kRowsPerChunk, [&](std::size_t begin, std::size_t end) {
+      for (std::size_t t = begin; t < end; ++t) {
+        for (std::size_t h = 0; h < config.heads; ++h) {
+          body(m.row(t).subspan(h * config.head_dim, config.head_dim));
+        }
+      }
+    });
+  };
+  const auto& [hadamard, factors] = *kv.rotation;
+  thread_local AlignedVector<float> storage;  // kept from token to token
+  storage.resize(queries.rows * queries.cols);
+  const MatrixView rotated(storage.data(), queries.rows, queries.cols);
+  for (std::size_t t = 0; t < queries.rows; ++t)
+    std::ranges::copy(queries.row(t), rotated.row(t).data());
+  each_head(rotated, [&](std::span<float> head) { hadamard.rotate(head, factors); });
+  attend(config, rotated, kv, out, pool);
+  each_head(out, [&](std::span<float> head) { hadamard.unrotate(head, factors); });
 }
 
 }  // namespace squish::model

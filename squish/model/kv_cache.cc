@@ -2,60 +2,112 @@
 
 #include <algorithm>
 #include <cassert>
+#include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "squish/kernels/half.isa.h"
+#include "squish/linalg/vector_ops.isa.h"
 
 namespace squish::model {
 namespace {
 
-constexpr std::size_t kTokensPerChunk = 64;
+constexpr float kLeast = 1e-30f;  // magnitude that is told from 0
 
 }  // namespace
 
-KvCache::KvCache(const io::ModelConfig& config, std::size_t capacity, kernels::Element element)
+std::size_t element_bytes(KvElement element) {
+  return element == KvElement::f32 ? 4 : element == KvElement::f16 ? 2 : 1;
+}
+
+KvCache::KvCache(const io::ModelConfig& config, std::size_t capacity, KvElement element)
     : element_(element),
       heads_(config.kv_heads),
       head_dim_(config.head_dim),
       capacity_(capacity),
       window_(config.sliding_window) {
-  const std::size_t bytes = heads_ * capacity * head_dim_ * kernels::element_bytes(element);
-  for (std::size_t i = 0; i < config.layers; ++i) layers_.push_back({Bytes(bytes), Bytes(bytes)});
+  const std::size_t bytes = heads_ * capacity * head_dim_ * element_bytes(element);
+  const bool is_int8 = element == KvElement::int8;
+  const Side side{Bytes(bytes), AlignedVector<float>(is_int8 ? heads_ * capacity : 0)};
+  const std::size_t references = heads_ * kv_chunks(capacity) * head_dim_;
+  layers_.assign(config.layers, {side, side, AlignedVector<float>(is_int8 ? references : 0)});
+  if (!is_int8) return;
+  const Bytes no_signs((head_dim_ + 7) / 8);
+  rotation_ = std::make_unique<const kernels::Rotation>(no_signs, head_dim_);
 }
 
 std::size_t KvCache::bytes() const {
   const std::size_t read = window_ == 0 ? length_ : std::min(length_, window_);
-  return read * layers_.size() * 2 * heads_ * head_dim_ * kernels::element_bytes(element_);
+  std::size_t bytes = 2 * read * head_dim_ * element_bytes(element_);
+  if (element_ == KvElement::int8) {
+    bytes += (2 * read + kv_chunks(read) * head_dim_) * sizeof(float);
+  }
+  return layers_.size() * heads_ * bytes;
+}
+
+/// `at`: of all heads' positions. `reference` (null: none) is what is not kept of the head, which
+/// it becomes if that is the first one.
+void KvCache::put(std::span<const float> head, std::size_t at, Side& side, float* reference,
+                  bool is_first) const {
+  std::byte* const to = side.numbers.data() + at * head.size() * element_bytes(element_);
+  switch (element_) {
+    case KvElement::f32:
+      std::memcpy(to, head.data(), head.size_bytes());
+      return;
+    case KvElement::f16:
+      kernels::half_ops().narrow(head.data(), head.size(), reinterpret_cast<std::uint16_t*>(to));
+      return;
+    case KvElement::int8:
+      thread_local AlignedVector<float> rotated;
+      rotated.assign(head.begin(), head.end());
+      rotation_->hadamard.rotate(rotated, rotation_->factors);
+      if (reference != nullptr) {
+        if (is_first) std::ranges::copy(rotated, reference);
+        linalg::vector_ops().axpy(-1, reference, rotated.size(), rotated.data());
+      }
+      const float largest = linalg::vector_ops().largest_magnitude(rotated.data(), rotated.size());
+      side.units[at] = largest / 127;
+      if (largest > kLeast && std::isfinite(largest)) {
+        kernels::half_ops().narrow_i8(rotated.data(), rotated.size(), 127 / largest,
+                                      reinterpret_cast<std::int8_t*>(to));
+      } else {  // what is not finite is told by its unit
+        std::memset(to, 0, rotated.size());
+        if (!std::isfinite(largest)) side.units[at] = std::numeric_limits<float>::quiet_NaN();
+      }
+      return;
+  }
 }
 
 void KvCache::store(std::size_t layer, ConstMatrixView keys, ConstMatrixView values,
                     ThreadPool& pool) {
   assert(keys.rows == values.rows && length_ + keys.rows <= capacity_);
-  assert(element_ != kernels::Element::bf16);
-  const std::size_t head_bytes = head_dim_ * kernels::element_bytes(element_);
-  const auto put = [&](std::span<const float> row, std::size_t position, Bytes& to) {
-    for (std::size_t head = 0; head < heads_; ++head) {
-      const float* const from = row.data() + head * head_dim_;
-      std::byte* const at = to.data() + (head * capacity_ + position) * head_bytes;
-      if (element_ == kernels::Element::f32) {
-        std::memcpy(at, from, head_bytes);
-      } else {
-        kernels::half_ops().narrow(from, head_dim_, reinterpret_cast<std::uint16_t*>(at));
+  Layer& own = layers_[layer];
+  const std::size_t end = length_ + keys.rows, first_chunk = length_ / kKvChunk;
+  const auto store_chunk = [&](std::size_t chunk) {
+    const std::size_t begin = chunk * kKvChunk;
+    for (std::size_t p = std::max(length_, begin); p < std::min(end, begin + kKvChunk); ++p) {
+      const auto key = keys.row(p - length_), value = values.row(p - length_);
+      for (std::size_t head = 0; head < heads_; ++head) {
+        const std::size_t at = head * capacity_ + p, from = head * head_dim_;
+        float* const reference =
+            own.references.data() + (head * kv_chunks(capacity_) + chunk) * head_dim_;
+        put(key.subspan(from, head_dim_), at, own.keys, reference, p == begin);
+        put(value.subspan(from, head_dim_), at, own.values, nullptr, false);
       }
     }
   };
-  parallel_for(pool, keys.rows, kTokensPerChunk, [&](std::size_t begin, std::size_t end) {
-    for (std::size_t t = begin; t < end; ++t) {
-      put(keys.row(t), length_ + t, layers_[layer].keys);
-      put(values.row(t), length_ + t, layers_[layer].values);
-    }
-  });
+  pool.run(kv_chunks(end) - first_chunk, [&](std::size_t i) { store_chunk(first_chunk + i); });
 }
 
 KvView KvCache::layer(std::size_t layer, std::size_t length) const {
+  const auto& [keys, values, references] = layers_[layer];
   return {.element = element_,
-          .keys = layers_[layer].keys.data(),
-          .values = layers_[layer].values.data(),
+          .keys = keys.numbers.data(),
+          .values = values.numbers.data(),
+          .key_units = keys.units.data(),
+          .value_units = values.units.data(),
+          .references = references.data(),
+          .rotation = rotation_.get(),
           .capacity = capacity_,
           .length = length};
 }

@@ -1,5 +1,7 @@
 #pragma once
 #include <cstddef>
+#include <memory>
+#include <span>
 #include <vector>
 
 #include "squish/base/buffer.h"
@@ -13,9 +15,9 @@ namespace squish::model {
 /// Keys (rotated) and values of past tokens.
 class KvCache {
  public:
-  /// As f32, or as f16 (to nearest): half the memory and, where much is remembered, of the time.
-  KvCache(const io::ModelConfig& config, std::size_t capacity,
-          kernels::Element element = kernels::Element::f32);
+  /// f16 takes half the memory of f32 and, where much is remembered, of the time; int8 about half
+  /// of that.
+  KvCache(const io::ModelConfig& config, std::size_t capacity, KvElement element = KvElement::f32);
   std::size_t length() const { return length_; }
   std::size_t capacity() const { return capacity_; }
   void clear() { length_ = 0; }
@@ -30,12 +32,20 @@ class KvCache {
   KvView layer(std::size_t layer, std::size_t length) const;
 
  private:
-  struct Layer {
-    Bytes keys, values;
+  struct Side {
+    Bytes numbers;
+    AlignedVector<float> units;
   };
+  struct Layer {
+    Side keys, values;
+    AlignedVector<float> references;
+  };
+  void put(std::span<const float> head, std::size_t at, Side& side, float* reference,
+           bool is_first) const;
 
-  kernels::Element element_;
+  KvElement element_;
   std::size_t heads_, head_dim_, length_ = 0, capacity_, window_;  // window_ 0: none
+  std::unique_ptr<const kernels::Rotation> rotation_;              // int8 alone
   std::vector<Layer> layers_;
 };
 

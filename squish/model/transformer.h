@@ -38,8 +38,9 @@ struct Transformer {
   io::ModelConfig config;
   Embedding embedding;
   std::vector<Layer> layers;
-  std::vector<float> norm;       // hidden
-  std::unique_ptr<Linear> head;  // vocab x hidden; the embedding when tied
+  std::vector<float> norm;        // hidden
+  std::unique_ptr<Linear> head;   // vocab x hidden; the embedding when tied
+  KvElement kv = KvElement::f32;  // what caches for it are made of, unless they are told
 };
 
 /// One matrix of the model as floats. Error naming file and tensor if a value is not finite.

@@ -99,6 +99,24 @@ TEST_F(OnModel, EvalComparesWithAReference) {
   EXPECT_GT(result()["rows"][0]["kld_mean"], 0.001);
 }
 
+TEST_F(OnModel, KeysAndValuesOfFewerBitsCostLittle) {
+  double before = -1;
+  for (const char* kv : {"f32", "f16", "int8"}) {
+    const Outcome outcome = squish({"eval", model(), "--reference", model(), "--kv", kv,
+                                    "--ppl-data", text(), "--output", "r.json"});
+    ASSERT_EQ(outcome.code, 0) << outcome.err;
+    EXPECT_EQ(result()["config"]["kv"], kv);
+    const double divergence = result()["rows"][0]["kld_mean"];
+    EXPECT_GT(divergence, before) << kv;
+    EXPECT_LT(divergence, 1e-3) << kv;
+    before = divergence;
+    EXPECT_EQ(squish({"run", model(), "-p", "Hello", "-n", "4", "--kv", kv}).code, 0);
+    const Outcome speed = squish(
+        {"speed", model(), "--tokens", "4", "--rounds", "1", "--kv", kv, "--format", "json"});
+    EXPECT_EQ(json::parse(speed.out)["config"]["kv"], kv);
+  }
+}
+
 TEST_F(OnModel, EvalGoesOnWhereItWasKilled) {
   const TinyModel other(2);
   std::vector<std::string> arguments = {"eval",     model(),  "--reference",  other.path().string(),
@@ -175,6 +193,7 @@ TEST_F(OnModel, WrongInputIsOneSentence) {
   expect_failure({"run", model(), "-p", std::string(100, 'x')}, 2, "at most 96");
   expect_failure({"run", model(), "-p", "x", "--top-p", "2"}, 2, "--top-p");
   expect_failure({"run", model(), "-p", "x", "--top-k", "-1"}, 2, "--top-k");
+  expect_failure({"run", model(), "-p", "x", "--kv", "int4"}, 2, "--kv");
   const std::string weights = model() + "/model.safetensors", config = model() + "/config.json";
   expect_failure({"bench", "--model-dir", model(), "--output", config}, 2, "replace an input");
   expect_failure({"bench", "--weights", weights + ":w", "--output", weights}, 2, "replace an");

@@ -155,6 +155,42 @@ TEST(HalfOps, NarrowToNearestAndWiden) {
   set_isa(before);
 }
 
+TEST(ByteKernels, AreWhatTheirValuesAsFloatsAre) {
+  const Isa before = active_isa();
+  for (const std::size_t cols : {1, 7, 16, 64, 100, 130}) {
+    constexpr std::size_t kRowCount = 6;
+    const std::vector<float> x = normals(cols, "input"), weights = normals(kRowCount, "weights");
+    std::vector<float> padded = x;
+    padded.resize(cols + 16);
+    const std::vector<float> wanted = normals(kRowCount * cols, "values");
+    for (const Isa isa : available_isas()) {
+      set_isa(isa);
+      const HalfOps& ops = half_ops();
+      std::vector<std::int8_t> bytes(wanted.size());
+      ops.narrow_i8(wanted.data(), wanted.size(), 20, bytes.data());
+      const auto* const values = reinterpret_cast<const std::byte*>(bytes.data());
+      std::vector<float> back(wanted.size()), products(kRowCount), sums(cols);
+      ops.widen_i8(values, wanted.size(), back.data());
+      ops.i8(values, cols, padded.data(), 0, kRowCount, products.data());
+      ops.combine_i8(values, kRowCount, cols, weights.data(), sums.data());
+      std::vector<double> expected_sums(cols);
+      for (std::size_t i = 0; i < kRowCount; ++i) {
+        double product = 0;
+        for (std::size_t j = 0; j < cols; ++j) {
+          const std::size_t at = i * cols + j;
+          ASSERT_EQ(back[at], std::nearbyint(20 * wanted[at])) << to_string(isa);
+          ASSERT_EQ(back[at], bytes[at]);
+          product += double{back[at]} * x[j];
+          expected_sums[j] += double{back[at]} * weights[i];
+        }
+        ASSERT_NEAR(products[i], product, 1e-3) << to_string(isa);
+      }
+      for (std::size_t j = 0; j < cols; ++j) ASSERT_NEAR(sums[j], expected_sums[j], 1e-3);
+    }
+  }
+  set_isa(before);
+}
+
 INSTANTIATE_TEST_SUITE_P(Elements, HalfKernels,
                          testing::Values(Element::f32, Element::f16, Element::bf16));
 

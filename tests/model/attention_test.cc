@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "squish/base/half.h"
@@ -47,7 +48,7 @@ Matrix reference(const io::ModelConfig& config, const Matrix& q, const Matrix& k
 
 struct Case {
   std::size_t heads, kv_heads, head_dim, window, past, tokens;
-  bool f16 = false;
+  KvElement element = KvElement::f32;
 };
 // Whole prompts of one block and of several, continued ones, single tokens; windows shorter than
 // one block, longer than one, and longer than everything.
@@ -66,9 +67,9 @@ const std::vector<Case> kCases = {
     {4, 2, 8, 64, 64, 64},
     {9, 3, 64, 0, 500, 1},
     {4, 2, 80, 70, 300, 1},
-    {9, 3, 64, 0, 500, 1, true},
-    {6, 2, 20, 0, 63, 1, true},
-    {4, 2, 64, 100, 50, 170, true},
+    {9, 3, 64, 0, 500, 1, KvElement::f16},
+    {6, 2, 20, 0, 63, 1, KvElement::f16},
+    {4, 2, 64, 100, 50, 170, KvElement::f16},
 };
 
 io::ModelConfig config_of(const Case& c) {
@@ -87,13 +88,13 @@ Matrix compute(const Case& c, ThreadPool& pool, bool by_definition = false) {
   Matrix k = random_matrix(c.past + c.tokens, c.kv_heads * c.head_dim, 2);
   Matrix v = random_matrix(c.past + c.tokens, c.kv_heads * c.head_dim, 3);
   for (Matrix* m : {&k, &v}) {
-    for (std::size_t i = 0; c.f16 && i < m->size(); ++i) {
+    for (std::size_t i = 0; c.element == KvElement::f16 && i < m->size(); ++i) {
       m->data()[i] = from_f16(to_f16(m->data()[i]));
     }
   }
   if (by_definition) return reference(config, q, k, v);
   // In two pieces, with room left.
-  KvCache cache(config, k.rows() + 3, c.f16 ? kernels::Element::f16 : kernels::Element::f32);
+  KvCache cache(config, k.rows() + 3, c.element);
   const auto store = [&](std::size_t begin, std::size_t end) {
     cache.store(0, k.view().row_range(begin, end), v.view().row_range(begin, end), pool);
     cache.advance(end - begin);
@@ -125,6 +126,54 @@ TEST(Attention, SameBitsForEveryNumberOfThreads) {
     ThreadPool one(1), four(4);
     const Matrix a = compute(kCases[i], one), b = compute(kCases[i], four);
     for (std::size_t j = 0; j < a.size(); ++j) ASSERT_EQ(a.data()[j], b.data()[j]) << i;
+  }
+}
+
+/// One element of a head dwarfs the others, as those of Qwen2's keys do: alone in a unit, 8 bits
+/// would leave nothing of the rest.
+TEST(Attention, EightBitsKeepWhatOutliersAreAmong) {
+  ThreadPool pool(2);
+  const Isa before = active_isa();
+  for (const Isa isa : available_isas()) {
+    set_isa(isa);
+    for (const std::size_t tokens : {1, 70}) {
+      for (const std::size_t head_dim : {64, 80, 128}) {
+        const io::ModelConfig config = config_of({6, 2, head_dim, 40, 0, tokens});
+        const std::size_t length = tokens + 90;
+        const Matrix q = random_matrix(tokens, 6 * head_dim, 1);
+        Matrix k = random_matrix(length, 2 * head_dim, 2);
+        const Matrix v = random_matrix(length, 2 * head_dim, 3);
+        for (std::size_t t = 0; t < length; ++t) k(t, 5) = k(t, head_dim + 7) = 300;
+        KvCache cache(config, length, KvElement::int8);
+        cache.store(0, k, v, pool);
+        Matrix out(tokens, q.cols());
+        attention(config, q, cache.layer(0, length), out, pool);
+        const Matrix expected = reference(config, q, k, v);
+        double error = 0, square = 0;
+        for (std::size_t i = 0; i < out.size(); ++i) {
+          error += std::pow(out.data()[i] - expected.data()[i], 2);
+          square += std::pow(expected.data()[i], 2);
+        }
+        EXPECT_LT(std::sqrt(error / square), 0.1) << head_dim << to_string(isa);
+        cache.advance(length);
+        EXPECT_EQ(cache.bytes(), 40 * 2 * 2 * (head_dim + 4) + 2 * 4 * head_dim);
+      }
+    }
+  }
+  set_isa(before);
+}
+
+TEST(Attention, EightBitsTellWhatIsNotFinite) {
+  ThreadPool pool(1);
+  const io::ModelConfig config = config_of({1, 1, 8, 0, 0, 2});
+  Matrix q(2, 8), k(2, 8), v(2, 8), out(2, 8);
+  k(1, 3) = std::numeric_limits<float>::infinity();
+  KvCache cache(config, 2, KvElement::int8);
+  cache.store(0, k, v, pool);
+  attention(config, q, cache.layer(0, 2), out, pool);
+  for (std::size_t j = 0; j < 8; ++j) {
+    EXPECT_EQ(out(0, j), 0);
+    EXPECT_TRUE(std::isnan(out(1, j)));
   }
 }
 
