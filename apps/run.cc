@@ -97,6 +97,7 @@ void run(const Options& options) {
   model::logits(model, states.view().row_range(prompt.size() - 1, prompt.size()), logits, pool);
   const double prompt_seconds = seconds_since(prompt_start);
 
+  model::Generator generator(model, cache, pool);
   const Clock::time_point start = Clock::now();
   const auto& stop = files.tokenizer.stop;
   std::size_t generated = 0, steps = 0;
@@ -107,8 +108,7 @@ void run(const Options& options) {
     stream.push(next);
     if (++generated == tokens) break;
     bytes += static_cast<double>(evaluate::weight_bytes(model) + cache.bytes());
-    const Matrix state = model::forward(model, {&next, 1}, cache, pool);
-    model::logits(model, state, logits, pool);
+    model::logits(model, generator.next(next), logits, pool);
     ++steps;
   }
   const double seconds = seconds_since(start);

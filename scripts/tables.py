@@ -66,6 +66,11 @@ COLUMNS = {
     "race": ("", lambda row: f"{row['what']}: {row['ours']} / {row['theirs']}"),
     "times": ("ratio", lambda row: spread(row, 2)),
     "aim": ("aim", lambda row: f"{row['aim']:g}"),
+    # bench/kv.py
+    "kv": ("kept as", lambda row: row["kv"]),
+    "small_kld": ("KLD", lambda row: "–" if "kld_mean" not in row else f"{row['kld_mean']:.1e}"),
+    "small_delta": ("ΔNLL (nats)", lambda row: with_error(row.get("delta_nll"), row.get("delta_nll_se"), 5)),
+    "over_f32": ("tokens/s over those of f32", lambda row: number(row["over_f32"], 2)),
     # bench/trellis/frontier.py
     "bits": ("bits", lambda row: str(row["bits"])),
     "snr": ("SNR (dB)", lambda row: number(row["snr_db"], 3)),
@@ -87,7 +92,7 @@ COLUMNS = {
     ("quantize_traffic", "Read and written, quantize"), ("calibrate_traffic", "calibrate by ranks"))}
 
 
-LEFT = ("method", "model", "calibrated", "what", "shapes", "racer", "race", "spec", "shape", "kernel")
+LEFT = ("method", "model", "kv", "calibrated", "what", "shapes", "racer", "race", "spec", "shape", "kernel")
 
 
 def table(name, words):

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """SNR of the trellis on i.i.d. Gaussian matrices, over seeds: bench/trellis/gaussian.py [SIZE [SEEDS
 [OUTPUT [SPEC;SPEC...]]]] prints a table and writes OUTPUT, docs/results/trellis-gaussian.json by default.
-4096 and 5 by default: with AVX2 some 10 minutes a seed on 2 cores for our codes and as long for the
+4096 and 5 by default: with AVX2 some 15 minutes a seed on 2 cores for our codes and as long for the
 published ones; killed, it goes on after the last whole seed."""
 import hashlib
 import json

@@ -32,7 +32,7 @@ struct Failure {
 
 /// A run that a body has called: that thread takes chunks, and so do those with nothing to do.
 struct NestedRun {
-  const std::function<void(std::size_t)>& body;
+  FunctionRef<void(std::size_t)> body;
   std::size_t count;
   std::atomic<std::size_t> next = 0;
   int helpers = 0;  // this and `failure` under State::nested_mutex
@@ -55,7 +55,7 @@ struct ThreadPool::State {
   bool crowded = false;   // more threads than cores: looking would keep others from working
 
   std::atomic<std::uint64_t> ticket = kTaken;
-  std::atomic<const std::function<void(std::size_t)>*> body = nullptr;
+  std::atomic<const FunctionRef<void(std::size_t)>*> body = nullptr;
   std::atomic<std::size_t> chunks = 0, done = 0;
   std::atomic<int> sleepers = 0;
   std::atomic<bool> caller_sleeps = false, stop = false;
@@ -168,7 +168,7 @@ struct ThreadPool::State {
     return true;
   }
 
-  void run_nested(std::size_t count, const std::function<void(std::size_t)>& what) {
+  void run_nested(std::size_t count, FunctionRef<void(std::size_t)> what) {
     NestedRun run{what, count};
     {
       const std::lock_guard lock(nested_mutex);
@@ -189,7 +189,7 @@ struct ThreadPool::State {
     if (run.failure.exception) std::rethrow_exception(run.failure.exception);
   }
 
-  void run(std::size_t count, const std::function<void(std::size_t)>& what) {
+  void run(std::size_t count, FunctionRef<void(std::size_t)> what) {
     body = &what;
     chunks = count;
     done = 0;
@@ -233,7 +233,7 @@ ThreadPool::~ThreadPool() = default;
 
 int ThreadPool::size() const { return static_cast<int>(state_->workers.size()) + 1; }
 
-void ThreadPool::run(std::size_t chunks, const std::function<void(std::size_t)>& body) {
+void ThreadPool::run(std::size_t chunks, FunctionRef<void(std::size_t)> body) {
   const bool elsewhere = inside != nullptr && inside != state_.get();  // each pool has its threads
   if (elsewhere || chunks <= 1 || state_->workers.empty()) {
     for (std::size_t chunk = 0; chunk < chunks; ++chunk) body(chunk);
@@ -245,7 +245,7 @@ void ThreadPool::run(std::size_t chunks, const std::function<void(std::size_t)>&
 }
 
 void parallel_for(ThreadPool& pool, std::size_t n, std::size_t grain,
-                  const std::function<void(std::size_t, std::size_t)>& body) {
+                  FunctionRef<void(std::size_t, std::size_t)> body) {
   const std::size_t chunks = (n + grain - 1) / grain;
   pool.run(chunks, [&](std::size_t chunk) {
     const std::size_t begin = chunk * grain;

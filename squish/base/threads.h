@@ -1,7 +1,8 @@
 #pragma once
 #include <cstddef>
-#include <functional>
 #include <memory>
+
+#include "squish/base/function_ref.h"
 
 namespace squish {
 
@@ -22,7 +23,7 @@ class ThreadPool {
   /// Calls body(chunk) once for each chunk in [0, chunks), in any order, and returns when all are
   /// done. The exception of the lowest failing chunk is rethrown. Called from inside a body it
   /// runs chunks on the calling thread and on those that have nothing to do.
-  void run(std::size_t chunks, const std::function<void(std::size_t chunk)>& body);
+  void run(std::size_t chunks, FunctionRef<void(std::size_t chunk)> body);
 
  private:
   struct State;
@@ -32,6 +33,6 @@ class ThreadPool {
 /// body(begin, end) over [0, n) in runs of `grain` (the last one shorter); the cuts depend on n and
 /// grain alone.
 void parallel_for(ThreadPool& pool, std::size_t n, std::size_t grain,
-                  const std::function<void(std::size_t begin, std::size_t end)>& body);
+                  FunctionRef<void(std::size_t begin, std::size_t end)> body);
 
 }  // namespace squish

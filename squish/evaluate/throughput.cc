@@ -75,6 +75,7 @@ Throughput measure_throughput(const model::Transformer& model, std::size_t token
     });
   }
   model::KvCache cache(model.config, prompt.size() + tokens, kv);
+  model::Generator generator(model, cache, pool);
   Matrix logits(1, vocab);
   double cache_bytes = 0;
   result.tps = repeat(6, [&] {
@@ -87,8 +88,7 @@ Throughput measure_throughput(const model::Transformer& model, std::size_t token
     const auto start = std::chrono::steady_clock::now();
     for (std::size_t i = 0; i < tokens; ++i) {
       cache_bytes += static_cast<double>(cache.bytes()) / static_cast<double>(tokens);
-      const Matrix state = model::forward(model, {&next, 1}, cache, pool);
-      model::logits(model, state, logits, pool);
+      model::logits(model, generator.next(next), logits, pool);
       next = greedy.pick(logits.row(0));
     }
     return rate(tokens, start);

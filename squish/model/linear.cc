@@ -114,7 +114,8 @@ void apply_all(std::span<const Linear* const> layers, ConstMatrixView x,
                        return layer->kernel() != nullptr;
                      });
   if (fused) {
-    std::vector<kernels::Product> products;
+    thread_local std::vector<kernels::Product> products;  // kept from token to token
+    products.clear();
     for (std::size_t i = 0; i < layers.size(); ++i) {
       products.push_back({layers[i]->kernel(), y[i].row(0)});
     }

@@ -86,19 +86,19 @@ RopeFrequencies rope_frequencies(const io::ModelConfig& config, std::size_t leng
   return result;
 }
 
-RopeTable rope_table(const io::ModelConfig& config, std::size_t first, std::size_t count) {
-  const RopeFrequencies frequencies = rope_frequencies(config, first + count);
-  const std::size_t half = frequencies.radians.size();
-  RopeTable table{Matrix(count, half), Matrix(count, half)};
-  for (std::size_t t = 0; t < count; ++t) {
+void RopeTable::fill(const io::ModelConfig& config, std::size_t first) {
+  const bool depend_on_length = config.rope.scaling == io::Rope::Scaling::dynamic_ntk;
+  if (frequencies.radians.empty() || depend_on_length) {
+    frequencies = rope_frequencies(config, first + cos.rows());
+  }
+  for (std::size_t t = 0; t < cos.rows(); ++t) {
     const auto position = static_cast<float>(first + t);
-    for (std::size_t i = 0; i < half; ++i) {
+    for (std::size_t i = 0; i < cos.cols(); ++i) {
       const float angle = position * frequencies.radians[i];  // f32, as the models were trained
-      table.cos(t, i) = frequencies.amplitude * std::cos(angle);
-      table.sin(t, i) = frequencies.amplitude * std::sin(angle);
+      cos(t, i) = frequencies.amplitude * std::cos(angle);
+      sin(t, i) = frequencies.amplitude * std::sin(angle);
     }
   }
-  return table;
 }
 
 }  // namespace squish::model

@@ -22,8 +22,12 @@ RopeFrequencies rope_frequencies(const io::ModelConfig& config, std::size_t leng
 /// Cosines and sines for the positions of one call: positions x head_dim / 2.
 struct RopeTable {
   Matrix cos, sin;
+  RopeFrequencies frequencies;
+
+  RopeTable(const io::ModelConfig& config, std::size_t positions)
+      : cos(positions, config.head_dim / 2), sin(positions, config.head_dim / 2) {}
+  /// For positions from `first` on, always of this model.
+  void fill(const io::ModelConfig& config, std::size_t first);
 };
-/// For positions [first, first + count).
-RopeTable rope_table(const io::ModelConfig& config, std::size_t first, std::size_t count);
 
 }  // namespace squish::model

@@ -50,8 +50,8 @@ void copy_rows(ConstMatrixView from, MatrixView to) {
   for (std::size_t t = 0; t < from.rows; ++t) std::ranges::copy(from.row(t), to.row(t).data());
 }
 
-void check_finite(std::span<const float> weights, std::size_t row, const std::string& path,
-                  const std::string& name) {
+void check_finite(std::span<const float> weights, std::size_t row, std::string_view path,
+                  std::string_view name) {
   for (std::size_t j = 0; j < weights.size(); ++j) {
     if (std::isfinite(weights[j])) continue;
     fail("{}: tensor '{}' holds {} at row {}, column {}; expected finite weights", path, name,
@@ -197,7 +197,7 @@ Transformer load_transformer(const io::ModelFiles& files, ThreadPool& pool, std:
   return model;
 }
 
-/// One call of forward(): the buffers that its layers share.
+/// forward() of so many tokens: the buffers that its layers share.
 class ForwardPass {
  public:
   ForwardPass(const Transformer& model, KvCache& cache, std::size_t tokens, ThreadPool& pool)
@@ -206,7 +206,7 @@ class ForwardPass {
         cache_(cache),
         pool_(pool),
         tokens_(tokens),
-        rope_(rope_table(config_, cache.length(), tokens)),
+        rope_(config_, tokens),
         hidden_(tokens, config_.hidden),
         normed_(tokens, config_.hidden),
         queries_(tokens, config_.heads * config_.head_dim),
@@ -216,12 +216,18 @@ class ForwardPass {
         gate_(tokens, config_.intermediate),
         up_(tokens, config_.intermediate) {}
 
-  Matrix run(std::span<const TokenId> ids) {
-    const Matrix embedded = embed(model_.embedding, ids);
-    run_blocks(0, model_.layers.size(), embedded);
+  /// The final normed hidden states, until the next call.
+  Matrix& run(std::span<const TokenId> ids) {
+    if (tokens_ > cache_.capacity() - cache_.length()) {
+      fail("{} tokens after {} do not fit into a context of {}", tokens_, cache_.length(),
+           cache_.capacity());
+    }
+    rope_.fill(config_, cache_.length());
+    embed(model_.embedding, ids, hidden_);
+    for_blocks(0, model_.layers.size());
     cache_.advance(tokens_);
     normalise(model_.norm);
-    return std::move(normed_);
+    return normed_;
   }
 
   std::size_t tokens() const { return tokens_; }
@@ -229,10 +235,7 @@ class ForwardPass {
   /// Returns what the block after them is given.
   ConstMatrixView run_blocks(std::size_t first, std::size_t last, ConstMatrixView given) {
     start(given);
-    for (std::size_t i = first; i < last; ++i) {
-      attention_block(i);
-      feed_forward_block(model_.layers[i]);
-    }
+    for_blocks(first, last);
     return hidden_;
   }
 
@@ -267,7 +270,17 @@ class ForwardPass {
   }
 
  private:
-  void start(ConstMatrixView given) { copy_rows(given, hidden_); }
+  void start(ConstMatrixView given) {
+    rope_.fill(config_, cache_.length());
+    copy_rows(given, hidden_);
+  }
+
+  void for_blocks(std::size_t first, std::size_t last) {
+    for (std::size_t i = first; i < last; ++i) {
+      attention_block(i);
+      feed_forward_block(model_.layers[i]);
+    }
+  }
 
   template <class Body>
   void for_each_token(const Body& body) {
@@ -350,21 +363,25 @@ class ForwardPass {
   KvCache& cache_;
   ThreadPool& pool_;
   const std::size_t tokens_;
-  const RopeTable rope_;
+  RopeTable rope_;
   Matrix hidden_, normed_;     // tokens x hidden
   Matrix queries_, attended_;  // tokens x (heads * head_dim)
   Matrix keys_, values_;       // tokens x (kv_heads * head_dim)
   Matrix gate_, up_;           // tokens x intermediate
 };
 
-Matrix embed(const Embedding& embedding, std::span<const TokenId> tokens) {
-  Matrix hidden(tokens.size(), embedding.cols);
+void embed(const Embedding& embedding, std::span<const TokenId> tokens, MatrixView out) {
   for (std::size_t t = 0; t < tokens.size(); ++t) {
     if (tokens[t] >= embedding.rows) {
       fail("token {} is not in the model's vocabulary of {}", tokens[t], embedding.rows);
     }
-    embedding.read(tokens[t], hidden.row(t));
+    embedding.read(tokens[t], out.row(t));
   }
+}
+
+Matrix embed(const Embedding& embedding, std::span<const TokenId> tokens) {
+  Matrix hidden(tokens.size(), embedding.cols);
+  embed(embedding, tokens, hidden);
   return hidden;
 }
 
@@ -412,12 +429,15 @@ void final_norm(const Transformer& model, MatrixView hidden, ThreadPool& pool) {
 
 Matrix forward(const Transformer& model, std::span<const TokenId> tokens, KvCache& cache,
                ThreadPool& pool) {
-  if (tokens.size() > cache.capacity() - cache.length()) {
-    fail("{} tokens after {} do not fit into a context of {}", tokens.size(), cache.length(),
-         cache.capacity());
-  }
-  return ForwardPass(model, cache, tokens.size(), pool).run(tokens);
+  return std::move(ForwardPass(model, cache, tokens.size(), pool).run(tokens));
 }
+
+Generator::Generator(const Transformer& model, KvCache& cache, ThreadPool& pool)
+    : pass_(std::make_unique<ForwardPass>(model, cache, 1, pool)) {}
+
+Generator::~Generator() = default;
+
+ConstMatrixView Generator::next(TokenId token) { return pass_->run({&token, 1}); }
 
 void logits(const Transformer& model, ConstMatrixView hidden, MatrixView out, ThreadPool& pool) {
   model.head->apply(hidden, out, pool);

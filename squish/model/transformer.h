@@ -82,10 +82,24 @@ Transformer load_transformer(const io::ModelFiles& files, ThreadPool& pool,
 Matrix forward(const Transformer& model, std::span<const TokenId> tokens, KvCache& cache,
                ThreadPool& pool);
 
+/// forward() of one token after the other, whose buffers are kept: none is allocated for a token,
+/// but where the embedding is compressed or RoPE depends on the length.
+class Generator {
+ public:
+  Generator(const Transformer& model, KvCache& cache, ThreadPool& pool);
+  ~Generator();
+  /// Its final normed hidden state, 1 x hidden, until the next call.
+  ConstMatrixView next(TokenId token);
+
+ private:
+  std::unique_ptr<class ForwardPass> pass_;
+};
+
 /// forward() of a text from its start in pieces, with an empty cache: what block 0 is given (Error
 /// if an id is out of range); the blocks [first, last), in place; halves of one; the final norm, in
 /// place.
 Matrix embed(const Embedding& embedding, std::span<const TokenId> tokens);
+void embed(const Embedding& embedding, std::span<const TokenId> tokens, MatrixView out);
 void run_blocks(const Transformer& model, std::size_t first, std::size_t last, MatrixView hidden,
                 KvCache& cache, ThreadPool& pool);
 /// A block in its two halves, and what its linear layers are given, in their order: those of

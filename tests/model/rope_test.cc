@@ -75,14 +75,16 @@ TEST(Rope, AttentionFactorOverridesTheYarnAmplitude) {
   EXPECT_NEAR(rope_frequencies(config, 5).amplitude, 0.1 * std::log(4) + 1, 1e-6);
   config.rope.attention_factor = 0.75;
   EXPECT_EQ(rope_frequencies(config, 5).amplitude, 0.75f);
-  const RopeTable table = rope_table(config, 0, 1);
+  RopeTable table(config, 1);
+  table.fill(config, 0);
   EXPECT_EQ(table.cos(0, 3), 0.75f);
   EXPECT_EQ(table.sin(0, 3), 0);
 }
 
 TEST(Rope, TableHoldsTheAnglesOfItsPositions) {
   const io::ModelConfig config = plain(16, 500);
-  const RopeTable table = rope_table(config, 11, 3);
+  RopeTable table(config, 3);
+  table.fill(config, 11);
   ASSERT_EQ(table.cos.rows(), 3u);
   ASSERT_EQ(table.cos.cols(), 8u);
   for (std::size_t t = 0; t < 3; ++t) {
