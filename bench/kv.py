@@ -27,9 +27,11 @@ def measure(model, args):
         for kv, own in rates.items():
             own.append(results("speed", model, "--kv", kv, "--tokens", str(args.generated), "--rounds", "1")["tps"]["median"])
     for kv, own in rates.items():
-        row = {"model": pathlib.Path(model).name, "kv": kv, "generated": args.generated,
-               "tps": {"median": statistics.median(own), "min": min(own), "max": max(own), "runs": len(own)},
-               "over_f32": statistics.median(mine / f32 for mine, f32 in zip(own, rates["f32"]))}
+        row = {"model": pathlib.Path(model).name, "kv": kv}
+        if own:
+            row |= {"generated": args.generated,
+                    "tps": {"median": statistics.median(own), "min": min(own), "max": max(own), "runs": len(own)},
+                    "over_f32": statistics.median(mine / f32 for mine, f32 in zip(own, rates["f32"]))}
         if kv in PRECISIONS["quality"]:
             data = ["--ppl-data", args.data] if args.data else []
             found = results("eval", model, "--reference", model, "--kv", kv, "--ppl-tokens", str(args.tokens), *data)
@@ -44,7 +46,7 @@ def main():
     parser.add_argument("models", nargs="+")
     parser.add_argument("--tokens", type=int, default=16384, help="of the text")
     parser.add_argument("--generated", type=int, default=1536)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=5, help="of generating; 0: predictions alone")
     parser.add_argument("--data", help="the text; default: WikiText-2's test split")
     args = parser.parse_args()
     rows = [row for model in args.models for row in measure(model, args)]

@@ -70,7 +70,7 @@ COLUMNS = {
     "kv": ("kept as", lambda row: row["kv"]),
     "small_kld": ("KLD", lambda row: "–" if "kld_mean" not in row else f"{row['kld_mean']:.1e}"),
     "small_delta": ("ΔNLL (nats)", lambda row: with_error(row.get("delta_nll"), row.get("delta_nll_se"), 5)),
-    "over_f32": ("tokens/s over those of f32", lambda row: number(row["over_f32"], 2)),
+    "over_f32": ("tokens/s over those of f32", lambda row: number(row.get("over_f32"), 2)),
     # bench/trellis/frontier.py
     "bits": ("bits", lambda row: str(row["bits"])),
     "snr": ("SNR (dB)", lambda row: number(row["snr_db"], 3)),
