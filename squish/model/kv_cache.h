@@ -16,7 +16,7 @@ namespace squish::model {
 class KvCache {
  public:
   /// f16 takes half the memory of f32 and, where much is remembered, of the time; int8 about half
-  /// of that.
+  /// of that memory.
   KvCache(const io::ModelConfig& config, std::size_t capacity, KvElement element = KvElement::f32);
   std::size_t length() const { return length_; }
   std::size_t capacity() const { return capacity_; }
