@@ -89,8 +89,8 @@ void KvCache::store(std::size_t layer, ConstMatrixView keys, ConstMatrixView val
       const auto key = keys.row(p - length_), value = values.row(p - length_);
       for (std::size_t head = 0; head < heads_; ++head) {
         const std::size_t at = head * capacity_ + p, from = head * head_dim_;
-        float* const reference =
-            own.references.data() + (head * kv_chunks(capacity_) + chunk) * head_dim_;
+        const std::size_t chunk_at = (head * kv_chunks(capacity_) + chunk) * head_dim_;
+        float* const reference = own.references.empty() ? nullptr : &own.references[chunk_at];
         put(key.subspan(from, head_dim_), at, own.keys, reference, p == begin);
         put(value.subspan(from, head_dim_), at, own.values, nullptr, false);
       }
