@@ -27,8 +27,9 @@ void verify(const Options& options) {
   options.machine.choose_isa();
   ThreadPool pool(options.machine.threads);
   const compress::Verified verified = compress::verify_checkpoint(options.model, pool);
-  fmt::print("{}: {} tensors, {} of them quantised, in {} files; {} bytes, all as written\n",
-             options.model, verified.tensors, verified.quantised, verified.files, verified.bytes);
+  fmt::print("{}: {} tensors, {} of them quantised, in {} files; {} bytes, all as written{}\n",
+             options.model, verified.tensors, verified.quantised, verified.files, verified.bytes,
+             verified.is_sealed ? "" : "; made before squish kept sums of its other files");
 }
 
 void dequantize(const Options& options) {

@@ -71,7 +71,8 @@ struct KvFlag {
   std::optional<model::KvElement> element;
 
   void add_flags(CLI::App& command, const std::string& by_default);
-  std::string name_or(const std::string& by_default) const;
+  model::KvElement of_windows() const { return element.value_or(model::KvElement::f32); }
+  model::KvElement of_generation() const { return element.value_or(model::KvElement::f16); }
 };
 
 /// What of the results goes to standard output.

@@ -118,7 +118,7 @@ void measure_quality(const Subjects& subjects, const Options& options,
   };
   const auto load_own = [&](const io::ModelFiles& files) {
     model::Transformer own = load(files, options.few());
-    own.kv = options.kv.element.value_or(model::KvElement::f32);
+    own.kv = options.kv.of_windows();
     return own;
   };
   const std::size_t count = subjects.models.size();
@@ -185,10 +185,10 @@ void run(const Options& options, Team& team) {
   std::string digest;  // once, if at all: it reads the models
   const auto pass = [&] {
     if (digest.empty()) {
-      digest = evaluate::pass_digest(
-          subjects.all(),
-          {subjects.reference.has_value(), options.few(), options.kv.name_or("f32")}, passage, team,
-          pool);
+      digest = evaluate::pass_digest(subjects.all(),
+                                     {subjects.reference.has_value(), options.few(),
+                                      model::to_string(options.kv.of_windows())},
+                                     passage, team, pool);
     }
     return digest;
   };
@@ -205,9 +205,9 @@ void run(const Options& options, Team& team) {
   Progress speed("generate", static_cast<double>(subjects.models.size()));
   for (std::size_t i = 0; i < subjects.models.size(); ++i) {
     const io::ModelFiles& files = subjects.models[i];
-    bench.rows[i].result->throughput = evaluate::measure_throughput(
-        model::load_transformer(files, pool), kTpsTokens, host.read_bandwidth_gbs, pool,
-        options.kv.element.value_or(model::KvElement::f16));
+    bench.rows[i].result->throughput =
+        evaluate::measure_throughput(model::load_transformer(files, pool), kTpsTokens,
+                                     host.read_bandwidth_gbs, pool, options.kv.of_generation());
     speed.advance(1);
   }
 
@@ -231,7 +231,7 @@ void run(const Options& options, Team& team) {
                          {"ppl_tokens", options.text.tokens},
                          {"fused", options.fused},
                          {"fused_prompts", options.fused_prompts},
-                         {"kv", options.kv.name_or("")},
+                         {"kv", options.kv.element ? model::to_string(*options.kv.element) : ""},
                          {"output", options.output},
                          {"threads", pool.size()},
                          {"ranks", team.size()},

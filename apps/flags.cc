@@ -66,27 +66,16 @@ void FormatFlag::add_flags(CLI::App& command) {
       ->capture_default_str();
 }
 
-namespace {
-
-const std::map<std::string, model::KvElement> kKvElements = {{"f32", model::KvElement::f32},
-                                                             {"f16", model::KvElement::f16},
-                                                             {"int8", model::KvElement::int8}};
-
-}  // namespace
-
-std::string KvFlag::name_or(const std::string& by_default) const {
-  for (const auto& [name, value] : kKvElements) {
-    if (value == element) return name;
-  }
-  return by_default;
-}
-
 void KvFlag::add_flags(CLI::App& command, const std::string& by_default) {
+  std::map<std::string, model::KvElement> elements;
+  for (const auto kv : {model::KvElement::f32, model::KvElement::f16, model::KvElement::int8}) {
+    elements[model::to_string(kv)] = kv;
+  }
   command
       .add_option("--kv", element,
                   "What keys and values of past tokens are kept as: f32, f16 of half the size, or "
                   "int8 of about a quarter")
-      ->transform(CLI::CheckedTransformer(kKvElements))
+      ->transform(CLI::CheckedTransformer(elements))
       ->default_str(by_default);
 }
 

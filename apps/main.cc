@@ -2,16 +2,20 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
+#include <exception>
 #include <filesystem>
 #include <iostream>
 #include <new>
+#include <string_view>
 
 #include "apps/commands.h"
 #include "apps/mpi_team.h"
 #include "squish/base/error.h"
 #include "squish/base/interrupt.h"
+#include "squish/base/mapped_file.h"
 #include "squish/base/text.h"
 #include "squish/base/version.h"
 #include "squish/evaluate/host.h"
@@ -38,6 +42,27 @@ int finish(int code) {
   std::cout.flush();
   if (std::fflush(stdout) == 0 && !std::ferror(stdout) && std::cout) return code;
   return complain(kFailed, "standard output cannot be written");
+}
+
+constexpr std::string_view kOutOfMemory = "out of memory";
+std::atomic<bool> ran_out = false;
+
+/// Functions that may not throw ask for memory, in libraries above all (JSON, the file system's):
+/// there it ends the program, which says so then.
+void say_when_out_of_memory() {
+  std::set_new_handler([] {
+    ran_out = true;
+    throw std::bad_alloc();
+  });
+  static const std::terminate_handler usual = std::get_terminate();
+  std::set_terminate([] {
+    if (!ran_out) usual();
+    for (const std::string_view part :
+         {std::string_view("squish: "), kOutOfMemory, std::string_view("\n")}) {
+      [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, part.data(), part.size());
+    }
+    std::_Exit(kFailed);
+  });
 }
 
 /// OpenBLAS settles its kernel when it is loaded. Where it took one that is slower by ten than what
@@ -108,7 +133,7 @@ int run(int argc, char** argv, Team& team) {
   } catch (const UsageError& error) {
     return failed(kUsage, error.what());
   } catch (const std::bad_alloc&) {
-    return failed(kFailed, "out of memory");
+    return failed(kFailed, std::string(kOutOfMemory));
   } catch (const std::exception& error) {
     return failed(kFailed, error.what());
   }
@@ -118,6 +143,8 @@ int run(int argc, char** argv, Team& team) {
 int run(int argc, char** argv) {
   try {
     return run(argc, argv, *join_team());
+  } catch (const std::bad_alloc&) {
+    return complain(kFailed, std::string(kOutOfMemory));
   } catch (const std::exception& error) {
     return complain(kFailed, error.what());
   }
@@ -127,6 +154,8 @@ int run(int argc, char** argv) {
 }  // namespace squish::apps
 
 int main(int argc, char** argv) {
+  squish::apps::say_when_out_of_memory();
+  squish::report_lost_pages(squish::apps::kFailed);
   squish::apps::choose_blas_kernel(argv);
   return squish::apps::run(argc, argv);
 }

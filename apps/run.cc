@@ -25,7 +25,7 @@ struct Options {
   std::size_t tokens = 256, ctx = 0;
   model::SamplerOptions sampler;
   KvFlag kv;
-  bool chat = false;
+  bool chat = false, skip_sums = false;
   std::optional<io::Placement> placement;
 };
 
@@ -68,7 +68,8 @@ std::vector<model::TokenId> prompt_tokens(const Options& options,
 
 void run(const Options& options) {
   options.machine.choose_isa();
-  const io::ModelFiles files = io::open_model(options.model);
+  io::ModelFiles files = io::open_model(options.model);
+  if (options.skip_sums) io::forget_sums(files.table);
   const model::Tokenizer tokenizer(files.tokenizer);
   const std::vector<model::TokenId> prompt = prompt_tokens(options, tokenizer);
   const std::size_t limit = options.ctx > 0 ? options.ctx : files.config.max_context;
@@ -86,8 +87,7 @@ void run(const Options& options) {
   ThreadPool pool(options.machine.threads);
   const model::Transformer model =
       model::load_transformer(files, pool, model::kFewTokens, options.placement);
-  model::KvCache cache(files.config, prompt.size() + tokens,
-                       options.kv.element.value_or(model::KvElement::f16));
+  model::KvCache cache(files.config, prompt.size() + tokens, options.kv.of_generation());
   model::Sampler sampler(options.sampler);
   Matrix logits(1, files.config.vocab);
   Stream stream(tokenizer);
@@ -151,7 +151,7 @@ void add_run(CLI::App& app) {
   command->add_option("--seed", options->sampler.seed, "Seed of the sampling")
       ->check(not_negative)
       ->capture_default_str();
-  options->kv.add_flags(*command, "f16");
+  options->kv.add_flags(*command, model::to_string(options->kv.of_generation()));
   command->add_option("--ctx", options->ctx, "Tokens of context; 0: as many as the model takes")
       ->check(not_negative)
       ->capture_default_str();
@@ -163,6 +163,9 @@ void add_run(CLI::App& app) {
                    "they take at most half of the free memory")
       ->transform(CLI::CheckedTransformer(std::map<std::string, io::Placement>{
           {"copied", io::Placement::copied}, {"mapped", io::Placement::mapped}}));
+  command->add_flag("--skip-checksums", options->skip_sums,
+                    "Do not compare a checkpoint's tensors with their checksums when they are "
+                    "loaded");
   options->machine.add_flags(*command);
   command->footer(
       "Examples:\n"

@@ -58,9 +58,8 @@ void run(const Options& options) {
   for (int round = 0; round < options.rounds; ++round) {
     host.read_bandwidth_gbs = std::max(host.read_bandwidth_gbs, evaluate::read_bandwidth(pool));
     for (std::size_t i = 0; i < models.size(); ++i) {
-      rates[i].last =
-          evaluate::measure_throughput(models[i], options.tokens, host.read_bandwidth_gbs, pool,
-                                       options.kv.element.value_or(model::KvElement::f16));
+      rates[i].last = evaluate::measure_throughput(
+          models[i], options.tokens, host.read_bandwidth_gbs, pool, options.kv.of_generation());
       rates[i].generated.push_back(rates[i].last.tps.median);
       rates[i].prompt.push_back(rates[i].last.prefill_tps.median);
       progress.advance(1);
@@ -76,7 +75,7 @@ void run(const Options& options) {
                         {{"models", options.models},
                          {"tokens", options.tokens},
                          {"rounds", options.rounds},
-                         {"kv", options.kv.name_or("f16")},
+                         {"kv", model::to_string(options.kv.of_generation())},
                          {"threads", pool.size()},
                          {"isa", options.machine.isa}}},
                        {"rows", report::Json::array()}};
@@ -121,7 +120,7 @@ void add_speed(CLI::App& app) {
                    "How often each model has its turn; medians and extremes are of these")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
-  options->kv.add_flags(*command, "f16");
+  options->kv.add_flags(*command, model::to_string(options->kv.of_generation()));
   options->output_format.add_flags(*command);
   options->machine.add_flags(*command);
   command->footer("Example:\n  squish speed model.gguf model-q2 model-q4");

@@ -7,7 +7,7 @@ set(SQUISH_ISA_avx2_FLAGS -mavx2 -mfma -mf16c -mbmi2)
 set(SQUISH_ISA_avx512_FLAGS -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mfma -mf16c
                             -mbmi2 -mprefer-vector-width=512
                             # GCC's own headers read what they leave undefined.
-                            -Wno-uninitialized -Wno-maybe-uninitialized)
+                            -Wno-uninitialized $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
 set(SQUISH_ISA_avx512vbmi_FLAGS ${SQUISH_ISA_avx512_FLAGS} -mavx512vbmi -mgfni -DSQUISH_ISA_avx512)
 set(SQUISH_ISA_avx512bf16_FLAGS ${SQUISH_ISA_avx512vbmi_FLAGS} -mavx512bf16)
 set(SQUISH_ISA_amx_FLAGS ${SQUISH_ISA_avx512bf16_FLAGS} -mamx-tile -mamx-bf16)

@@ -3,42 +3,20 @@
 #include <fcntl.h>
 #include <openssl/evp.h>
 #include <sys/file.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
 #include <cstdlib>
-#include <cstring>
 #include <system_error>
 #include <utility>
 
+#include "squish/base/descriptor.h"
 #include "squish/base/error.h"
 
 namespace squish {
 namespace {
-
-class Descriptor {
- public:
-  Descriptor(const std::filesystem::path& path, int flags, mode_t mode = 0)
-      : fd_(::open(path.c_str(), flags | O_CLOEXEC, mode)) {}
-  ~Descriptor() { close(); }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-
-  int get() const { return fd_; }
-  int close() {
-    const int result = fd_ >= 0 ? ::close(fd_) : 0;
-    fd_ = -1;
-    return result;
-  }
-
- private:
-  int fd_;
-};
-
-std::string reason() { return std::strerror(errno); }
 
 /// What a write to `path` replaces: symbolic links are followed. Error unless that is a regular
 /// file or nothing yet.
@@ -72,30 +50,6 @@ std::filesystem::path partial_name(const std::filesystem::path& folder,
 
 }  // namespace
 
-MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
-  const Descriptor file(path, O_RDONLY);
-  struct stat status {};
-  if (file.get() < 0 || ::fstat(file.get(), &status) != 0) {
-    fail("{}: cannot be opened: {}", path.string(), reason());
-  }
-  if (!S_ISREG(status.st_mode)) fail("{}: expected a regular file", path.string());
-  const auto size = static_cast<std::size_t>(status.st_size);
-  if (size == 0) return;
-  void* address = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.get(), 0);
-  if (address == MAP_FAILED) fail("{}: cannot be mapped: {}", path.string(), reason());
-  mapping_ = std::shared_ptr<const void>(
-      address, [size](const void* p) { ::munmap(const_cast<void*>(p), size); });
-  bytes_ = {static_cast<const std::byte*>(address), size};
-}
-
-void read_ahead(std::span<const std::byte> mapped) {
-  const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
-  const auto begin = reinterpret_cast<std::uintptr_t>(mapped.data()) / page * page;
-  const auto end = reinterpret_cast<std::uintptr_t>(mapped.data() + mapped.size());
-  // Advice alone.
-  if (end > begin) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_WILLNEED);
-}
-
 std::string read_text(const std::filesystem::path& path, std::size_t limit) {
   const MappedFile file(path);
   if (file.bytes().size() > limit) {
@@ -117,12 +71,12 @@ void write_atomically(const std::filesystem::path& path, std::span<const std::st
   }
   const std::filesystem::path partial = partial_name(target.parent_path(), target.filename());
   const auto give_up = [&](const char* what) {
-    const std::string why = reason();
+    const std::string why = errno_text();
     ::unlink(partial.c_str());
     fail("{}: cannot be {}: {}", path.string(), what, why);
   };
   Descriptor file(partial, O_WRONLY | O_CREAT | O_TRUNC, 0644);
-  if (file.get() < 0) fail("{}: cannot be written: {}", path.string(), reason());
+  if (file.get() < 0) fail("{}: cannot be written: {}", path.string(), errno_text());
   for (std::string_view content : pieces) {
     while (!content.empty()) {
       const ssize_t written = ::write(file.get(), content.data(), content.size());
@@ -133,6 +87,12 @@ void write_atomically(const std::filesystem::path& path, std::span<const std::st
   }
   if (::fsync(file.get()) != 0) give_up("synced");
   if (file.close() != 0) give_up("closed");
+  try {
+    check_mapped_files();
+  } catch (...) {
+    ::unlink(partial.c_str());
+    throw;
+  }
   if (::rename(partial.c_str(), target.c_str()) != 0) give_up("renamed into place");
   // So that the name outlives a power cut too; not every file system can.
   const std::filesystem::path folder = target.parent_path();
@@ -150,7 +110,7 @@ void check_writable(const std::filesystem::path& path) {
   // Only an attempt tells: a read-only file system, /proc and the like have permissions, too.
   const std::filesystem::path partial = partial_name(folder, target.filename());
   const Descriptor file(partial, O_WRONLY | O_CREAT | O_TRUNC, 0644);
-  if (file.get() < 0) fail("{}: cannot be written: {}", path.string(), reason());
+  if (file.get() < 0) fail("{}: cannot be written: {}", path.string(), errno_text());
   ::unlink(partial.c_str());
 }
 
@@ -179,7 +139,7 @@ FileLock lock_directory(const std::filesystem::path& directory, bool wait) {
     fail("{}: expected a directory", directory.string());
   }
   FileLock lock(directory);
-  if (!lock.is_open()) fail("{}: cannot be opened: {}", directory.string(), reason());
+  if (!lock.is_open()) fail("{}: cannot be opened: {}", directory.string(), errno_text());
   if (!lock.take(wait) && errno == EWOULDBLOCK) {
     fail("{}: another squish is writing there", directory.string());
   }
@@ -199,7 +159,7 @@ std::string sha256(std::span<const std::byte> bytes) {
   std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
   unsigned size = 0;
   if (EVP_Digest(bytes.data(), bytes.size(), digest.data(), &size, EVP_sha256(), nullptr) != 1) {
-    fail("SHA-256 is not available in this OpenSSL");
+    fail("SHA-256 failed: OpenSSL does not have it, or no memory");
   }
   std::string text;
   for (unsigned i = 0; i < size; ++i) text += fmt::format("{:02x}", digest[i]);

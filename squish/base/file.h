@@ -1,36 +1,21 @@
 #pragma once
 #include <cstddef>
 #include <filesystem>
-#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
 
+#include "squish/base/mapped_file.h"
+
 namespace squish {
-
-/// A file mapped read-only. Copies share the mapping. Errors name the path and the cause.
-class MappedFile {
- public:
-  explicit MappedFile(const std::filesystem::path& path);
-
-  std::span<const std::byte> bytes() const { return bytes_; }
-  const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-  std::shared_ptr<const void> mapping_;
-  std::span<const std::byte> bytes_;
-};
-
-/// Asks the system to read these bytes of a mapped file now: they will be wanted soon.
-void read_ahead(std::span<const std::byte> mapped);
 
 /// The whole file as text; fails if it is larger than `limit` bytes.
 std::string read_text(const std::filesystem::path& path, std::size_t limit);
 
 /// Writes the whole file or nothing: a temporary name beside it, synced, renamed over `path`.
 /// Creates missing parent directories, follows symbolic links, and refuses to replace what is not a
-/// regular file. On failure the old file, if any, is untouched.
+/// regular file. On failure the old file, if any, is untouched; that a mapped file was written to
+/// meanwhile (check_mapped_files()) is one.
 void write_atomically(const std::filesystem::path& path, std::string_view content);
 /// The same for content in pieces, one after the other: what lies in many places needs no copy.
 void write_atomically(const std::filesystem::path& path, std::span<const std::string_view> pieces);

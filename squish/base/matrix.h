@@ -1,4 +1,5 @@
 #pragma once
+#include <algorithm>
 #include <cassert>
 #include <cstddef>
 #include <span>
@@ -41,6 +42,12 @@ struct BasicMatrixView {
 
 using MatrixView = BasicMatrixView<float>;
 using ConstMatrixView = BasicMatrixView<const float>;
+
+/// To a matrix of the same size.
+inline void copy_rows(ConstMatrixView from, MatrixView to) {
+  assert(from.rows == to.rows && from.cols == to.cols);
+  for (std::size_t i = 0; i < from.rows; ++i) std::ranges::copy(from.row(i), to.row(i).data());
+}
 
 /// A row-major matrix of floats that owns its memory, zero at birth.
 class Matrix {

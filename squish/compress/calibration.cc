@@ -110,7 +110,7 @@ io::ModelConfig one_block(io::ModelConfig config) {
 
 BlockCalibrator::BlockCalibrator(const io::ModelFiles& files, std::size_t block, std::size_t most,
                                  ThreadPool& pool)
-    : pool_(pool), cache_(one_block(files.config), most) {
+    : cache_(one_block(files.config), most) {
   const auto observed = [&](const std::string& name) -> std::unique_ptr<model::Linear> {
     auto linear =
         model::dense_linear(std::make_shared<const Matrix>(model::load_weights(files, name, pool)));

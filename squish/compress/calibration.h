@@ -59,7 +59,6 @@ class BlockCalibrator {
   std::map<std::string, InputSums> run(std::span<Matrix> hidden, const std::function<void()>& done);
 
  private:
-  ThreadPool& pool_;
   io::SumsOfInputs* sums_ = nullptr;  // of the run at work
   model::Transformer block_;
   model::KvCache cache_;

@@ -8,6 +8,7 @@
 #include "squish/base/progress.h"
 #include "squish/io/checkpoint.h"
 #include "squish/io/safetensors.h"
+#include "squish/io/seal.h"
 #include "squish/model/transformer.h"
 
 namespace squish::compress {
@@ -73,6 +74,7 @@ Verified verify_checkpoint(const fs::path& directory, ThreadPool& pool) {
     model::load_weights(files, name, pool);
   }
   verified.bytes += files.table.shared_bytes();
+  verified.is_sealed = io::check_seal(directory);
   return verified;
 }
 

@@ -11,10 +11,11 @@ namespace squish::compress {
 struct Verified {
   std::size_t files = 0, tensors = 0, quantised = 0;
   std::uint64_t bytes = 0;  ///< of the tensors
+  bool is_sealed = false;   ///< and the seal (io/seal.h) is whole
 };
 
 /// Opens the checkpoint, compares every checksum and decodes every tensor. Error naming the first
-/// tensor (in the order of names) that is not as it should be.
+/// file or tensor (in the order of names) that is not as it should be.
 Verified verify_checkpoint(const std::filesystem::path& directory, ThreadPool& pool);
 
 /// Writes any model as a plain Hugging Face directory, `type` (F32, F16 or BF16) for all tensors;

@@ -11,6 +11,7 @@
 #include "squish/io/architecture.h"
 #include "squish/io/json.h"
 #include "squish/io/safetensors.h"
+#include "squish/io/seal.h"
 #include "squish/io/tokenizer_files.h"
 
 namespace squish::io {
@@ -20,7 +21,6 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 using quant::Part;
 
-constexpr std::size_t kMaxManifest = 100'000'000;
 constexpr const char* kShared = "shared";  // the type of an entry that is no tensor
 constexpr std::array<std::string_view, 4> kParts = {"indices", "scales", "codebooks", "other"};
 // Fewer stored bits per weight than this are no method's: against sizes that only memory would
@@ -341,14 +341,6 @@ CheckpointJob parse_job(const json& root, const fs::path& path) {
   return result;
 }
 
-std::string to_text(const json& value, const fs::path& path) {
-  try {
-    return value.dump(1) + "\n";
-  } catch (const json::type_error&) {
-    fail("{}: cannot be written: the name of a tensor is not UTF-8", path.string());
-  }
-}
-
 /// Stored bits per weight of `files` as the manifest states them.
 json bits_json(const TensorTable& table, const CheckpointJob& job) {
   double all_bits = 0, all_weights = 0, bits = 0, weights = 0;
@@ -506,12 +498,12 @@ void write_manifest(const CheckpointJob& job, std::size_t count, const fs::path&
   }
   write_safetensors_index(file_of, directory);
   const fs::path manifest = directory / kManifestFile;
-  write_atomically(manifest, to_text({{"format", "squish"},
-                                      {"format_version", kCheckpointVersion},
-                                      {"job", job_json(job)},
-                                      {"bits", bits_json(table, job)},
-                                      {"files", files}},
-                                     manifest));
+  write_atomically(manifest, sealed({{"format", "squish"},
+                                     {"format_version", kCheckpointVersion},
+                                     {"job", job_json(job)},
+                                     {"bits", bits_json(table, job)},
+                                     {"files", files}},
+                                    directory));
 }
 
 ModelFiles open_checkpoint_tensors(const fs::path& directory) {

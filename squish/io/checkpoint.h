@@ -15,6 +15,7 @@ namespace squish::io {
 
 inline constexpr int kCheckpointVersion = 1;
 inline constexpr const char* kManifestFile = "squish.json";
+inline constexpr std::size_t kMaxManifest = 100'000'000;  ///< bytes
 inline constexpr const char* kJobFile = "squish.job.json";
 
 /// What the bytes of a checkpoint depend on.

@@ -75,6 +75,14 @@ json read_json(const std::filesystem::path& path, std::size_t limit) {
   return parse_json(read_text(path, limit), path);
 }
 
+std::string to_text(const nlohmann::json& value, const std::filesystem::path& path) {
+  try {
+    return value.dump(1) + "\n";
+  } catch (const nlohmann::json::type_error&) {
+    fail("{}: cannot be written: a name in it is not UTF-8", path.string());
+  }
+}
+
 Fields::Fields(const json& object, std::string where) : object_(object), where_(std::move(where)) {
   if (!object.is_object()) fail("{}: expected a JSON object", where_);
 }

@@ -14,6 +14,9 @@ nlohmann::json parse_json(std::string_view text, const std::filesystem::path& pa
 /// The whole file, which may have at most `limit` bytes.
 nlohmann::json read_json(const std::filesystem::path& path, std::size_t limit);
 
+/// As squish's own files have it; Error where a text in it is not UTF-8.
+std::string to_text(const nlohmann::json& value, const std::filesystem::path& path);
+
 /// Of JSON that may be of any shape: the member, or null where there is no object or none of that
 /// name; the same as a text, empty where it is none.
 template <class Json>

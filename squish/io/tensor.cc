@@ -257,6 +257,16 @@ void check_sum(std::span<const std::byte> bytes, const std::string& expected,
   }
 }
 
+void forget_sums(TensorTable& table) {
+  for (auto& [name, tensor] : table.tensors) {
+    tensor.sha256.clear();
+    if (tensor.packed == nullptr) continue;
+    StoredPacked packed = *tensor.packed;
+    for (StoredSection& section : packed.sections) section.sha256.clear();
+    tensor.packed = std::make_shared<const StoredPacked>(std::move(packed));
+  }
+}
+
 std::size_t stored_row(const Tensor& tensor, std::size_t row) {
   const std::size_t head = tensor.interleaved_head_rows;
   if (head == 0) return row;

@@ -107,6 +107,9 @@ std::size_t stored_row(const Tensor& tensor, std::size_t row);
 void check_sum(std::span<const std::byte> bytes, const std::string& expected,
                const std::string& name);
 
+/// From here on what is read of these tensors is not compared with their checksums.
+void forget_sums(TensorTable& table);
+
 /// Whether what is read stays where the file is mapped, which takes no memory that the system
 /// cannot take back, or is copied, into huge pages.
 enum class Placement { mapped, copied };

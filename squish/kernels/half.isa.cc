@@ -192,15 +192,6 @@ void narrow(const float* x, std::size_t n, std::uint16_t* f16) {
   for (; i < n; ++i) f16[i] = to_f16(x[i]);
 }
 
-void narrow_i8(const float* x, std::size_t n, float inverse, std::int8_t* i8) {
-  constexpr float kShift = 0x1.8p23f;
-#pragma omp simd
-  for (std::size_t i = 0; i < n; ++i) {
-    const float shifted = SQUISH_ROUNDED(x[i] * inverse) + kShift;
-    i8[i] = static_cast<std::int8_t>(static_cast<std::int32_t>(shifted - kShift));
-  }
-}
-
 template <class Element>
 void widen(const std::byte* values, std::size_t n, float* x) {
   std::size_t i = 0;
@@ -218,8 +209,8 @@ void widen(const std::byte* values, std::size_t n, float* x) {
 }  // namespace
 
 extern const HalfOps kHalfOps;
-const HalfOps kHalfOps = {multiply<F32>, multiply<F16>, multiply<Bf16>, multiply<I8>, combine<F32>,
-                          combine<F16>,  combine<I8>,   narrow,         narrow_i8,    widen<F32>,
-                          widen<F16>,    widen<Bf16>,   widen<I8>};
+const HalfOps kHalfOps = {multiply<F32>, multiply<F16>, multiply<Bf16>, multiply<I8>,
+                          combine<F32>,  combine<F16>,  combine<I8>,    narrow,
+                          widen<F32>,    widen<F16>,    widen<Bf16>,    widen<I8>};
 
 }  // namespace squish::kernels::SQUISH_ISA_NAMESPACE

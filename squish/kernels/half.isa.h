@@ -22,8 +22,6 @@ struct HalfOps {
   Combine combine_f32, combine_f16, combine_i8;
 
   void (*narrow)(const float* x, std::size_t n, std::uint16_t* f16);
-  /// x[i] * inverse to the nearest, ties to even; within -127 .. 127 as they come.
-  void (*narrow_i8)(const float* x, std::size_t n, float inverse, std::int8_t* i8);
   /// n values as floats.
   typedef void (*Widen)(const std::byte* values, std::size_t n, float* x);
   Widen copy, widen_f16, widen_bf16, widen_i8;

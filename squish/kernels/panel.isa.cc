@@ -189,7 +189,10 @@ void multiply_tiles(const std::uint16_t* x, const std::uint16_t* rows, std::size
       for (std::size_t t = 0; t < kTokens; ++t) {
         std::int32_t two;
         __builtin_memcpy(&two, x + t * kPanelDepth + 2 * pair, sizeof(two));
-        const __m512i all = _mm512_set1_epi32(two);
+        __m512i all = _mm512_set1_epi32(two);
+#ifdef __clang__
+        asm("" : "+v"(all));  // version 16 would look for a constant here until its stack is full
+#endif
         __m512bh v;
         __builtin_memcpy(&v, &all, sizeof(v));
         for (std::size_t r = 0; r < Rows; ++r) {

@@ -219,8 +219,7 @@ void attention(const io::ModelConfig& config, ConstMatrixView queries, const KvV
   thread_local AlignedVector<float> storage;  // kept from token to token
   storage.resize(queries.rows * queries.cols);
   const MatrixView rotated(storage.data(), queries.rows, queries.cols);
-  for (std::size_t t = 0; t < queries.rows; ++t)
-    std::ranges::copy(queries.row(t), rotated.row(t).data());
+  copy_rows(queries, rotated);
   each_head(rotated, [&](std::span<float> head) { hadamard.rotate(head, factors); });
   attend(config, rotated, kv, out, pool);
   each_head(out, [&](std::span<float> head) { hadamard.unrotate(head, factors); });

@@ -1,4 +1,6 @@
 #pragma once
+#include <string>
+
 #include "squish/base/matrix.h"
 #include "squish/base/threads.h"
 #include "squish/io/model_files.h"
@@ -13,6 +15,7 @@ namespace squish::model {
 /// RoPE hardly turns them from one position to the next.
 enum class KvElement { f32, f16, int8 };
 std::size_t element_bytes(KvElement element);
+std::string to_string(KvElement element);
 
 /// Few enough that a head's keys stay in the first-level cache for all queries that share them.
 inline constexpr std::size_t kKvChunk = 64;

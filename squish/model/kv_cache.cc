@@ -2,22 +2,19 @@
 
 #include <algorithm>
 #include <cassert>
-#include <cmath>
 #include <cstring>
-#include <limits>
 
 #include "squish/kernels/half.isa.h"
 #include "squish/linalg/vector_ops.isa.h"
 
 namespace squish::model {
-namespace {
-
-constexpr float kLeast = 1e-30f;  // magnitude that is told from 0
-
-}  // namespace
 
 std::size_t element_bytes(KvElement element) {
   return element == KvElement::f32 ? 4 : element == KvElement::f16 ? 2 : 1;
+}
+
+std::string to_string(KvElement element) {
+  return element == KvElement::f32 ? "f32" : element == KvElement::f16 ? "f16" : "int8";
 }
 
 KvCache::KvCache(const io::ModelConfig& config, std::size_t capacity, KvElement element)
@@ -65,15 +62,10 @@ void KvCache::put(std::span<const float> head, std::size_t at, Side& side, float
         if (is_first) std::ranges::copy(rotated, reference);
         linalg::vector_ops().axpy(-1, reference, rotated.size(), rotated.data());
       }
-      const float largest = linalg::vector_ops().largest_magnitude(rotated.data(), rotated.size());
-      side.units[at] = largest / 127;
-      if (largest > kLeast && std::isfinite(largest)) {
-        kernels::half_ops().narrow_i8(rotated.data(), rotated.size(), 127 / largest,
-                                      reinterpret_cast<std::int8_t*>(to));
-      } else {  // what is not finite is told by its unit
-        std::memset(to, 0, rotated.size());
-        if (!std::isfinite(largest)) side.units[at] = std::numeric_limits<float>::quiet_NaN();
-      }
+      thread_local kernels::Input rounded;
+      kernels::make_input({.cols = head.size()}, rotated, false, rounded);
+      std::memcpy(to, rounded.q.data(), head.size());
+      side.units[at] = rounded.scale[0];
       return;
   }
 }

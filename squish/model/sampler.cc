@@ -40,7 +40,8 @@ TokenId Sampler::pick(std::span<const float> logits) {
   const auto likeliest = std::find(logits.begin(), logits.end(), largest);
   if (options_.temperature == 0) return static_cast<TokenId>(likeliest - logits.begin());
 
-  std::vector<TokenId> ids(logits.size());
+  std::vector<TokenId>& ids = ids_;
+  ids.resize(logits.size());
   std::iota(ids.begin(), ids.end(), TokenId{0});
   if (options_.top_k > 0 && options_.top_k < ids.size()) {
     std::nth_element(ids.begin(), ids.begin() + options_.top_k - 1, ids.end(), by_logit(logits));
@@ -51,7 +52,8 @@ TokenId Sampler::pick(std::span<const float> logits) {
   }
 
   // In double: (x - max) / temperature may be far below what exp() of a float can tell from 0.
-  std::vector<double> cumulative(ids.size());
+  std::vector<double>& cumulative = cumulative_;
+  cumulative.resize(ids.size());
   double total = 0;
   for (std::size_t i = 0; i < ids.size(); ++i) {
     const double x = static_cast<double>(logits[ids[i]]) - static_cast<double>(*likeliest);

@@ -25,6 +25,9 @@ class Sampler {
   SamplerOptions options_;
   CounterRng random_;
   std::uint64_t drawn_ = 0;
+  // Kept from token to token.
+  std::vector<TokenId> ids_;
+  std::vector<double> cumulative_;
 };
 
 }  // namespace squish::model

@@ -46,10 +46,6 @@ io::Placement placement_of(const io::ModelFiles& files) {
   return free == 0 || bytes <= free / 2 ? io::Placement::copied : io::Placement::mapped;
 }
 
-void copy_rows(ConstMatrixView from, MatrixView to) {
-  for (std::size_t t = 0; t < from.rows; ++t) std::ranges::copy(from.row(t), to.row(t).data());
-}
-
 void check_finite(std::span<const float> weights, std::size_t row, std::string_view path,
                   std::string_view name) {
   for (std::size_t j = 0; j < weights.size(); ++j) {

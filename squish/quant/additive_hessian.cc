@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "squish/linalg/gemm.h"
@@ -15,6 +16,8 @@ constexpr int kGradientSteps = 8;     // of conjugate gradients, in each round
 // Added to the diagonal of a group's block of H, relative to the mean of H's diagonal: a step of
 // the codes is then a proximal one where the block is singular, and still lowers the loss.
 constexpr double kProximal = 1e-4;
+// Inputs below this share of the mean have gradients that are rounding errors of the others'.
+constexpr double kLeastInput = 1e-12;
 constexpr std::size_t kGrain = 16;  // rows a task
 
 double dot(std::span<const float> a, std::span<const float> b) {
@@ -318,7 +321,7 @@ class Refinement {
             double* to = &sums[offsets_[m] + codes(group, row)[m] * layout_.dim];
             for (std::size_t d = 0; d < width(group); ++d) {
               const std::size_t j = group * layout_.dim + d;
-              to[d] += square * h_(j, j);
+              to[d] += square * std::max(double{h_(j, j)}, kLeastInput);
             }
           }
         });
@@ -346,9 +349,19 @@ Matrix relative_metric(const linalg::SymmetricMatrix& second) {
   double mean = 0;
   for (std::size_t i = 0; i < n; ++i) mean += second(i, i) / static_cast<double>(n);
   Matrix metric(n, n);
-  const bool usable = std::isfinite(mean) && mean > 0;
+  // Smaller ones have lost their digits.
+  constexpr double kLeastMean = std::numeric_limits<double>::min() / 1e-16;
+  const bool usable = std::isfinite(mean) && mean > kLeastMean;
   linalg::for_each_element(second, [&](std::size_t i, std::size_t j, double value) {
-    metric(i, j) = usable ? static_cast<float>(value / mean) : (i == j ? 1.0f : 0.0f);
+    if (!usable) {
+      metric(i, j) = i == j ? 1.0f : 0.0f;
+    } else {
+      // No two inputs share more than all of both; what sums have lost by rounding is no concern.
+      const double most =
+          1.000001 * std::sqrt(std::max(second(i, i), 0.0) * std::max(second(j, j), 0.0));
+      metric(i, j) =
+          static_cast<float>(std::isnan(value) ? 0 : std::clamp(value, -most, most) / mean);
+    }
   });
   return metric;
 }
@@ -371,6 +384,13 @@ void refine_under(const Matrix& metric, ConstMatrixView weights, const VectorLay
   state.search_codes();
   state.fit_scales();
   state.round_row_scales();
+  const auto is_finite = [](float x) { return std::isfinite(x); };
+  if (!std::ranges::all_of(code.scales, is_finite) ||
+      !std::ranges::all_of(code.books, [&](const Codebook& book) {
+        return std::ranges::all_of(book.values, is_finite);
+      })) {
+    fail("its input's second moments are those of no vectors: not positive semidefinite");
+  }
 }
 
 }  // namespace squish::quant

@@ -6,7 +6,8 @@
 /// tr((W - What) H (W - What)') small, H = E[x x'] of the layer's input.
 namespace squish::quant {
 
-/// H in floats, relative to the mean of its diagonal; the identity if that is not positive.
+/// H in floats, relative to the mean of its diagonal; the identity if that is not positive. What no
+/// two inputs can share is cut off.
 Matrix relative_metric(const linalg::SymmetricMatrix& second);
 
 /// Improves `code`, a code of the rows of `weights` (layout.down is false), under `metric`
@@ -14,7 +15,7 @@ Matrix relative_metric(const linalg::SymmetricMatrix& second);
 /// closed form, then the codes, group by group along the rows, with what all other groups of the
 /// row leave as the target. At most options.rounds rounds, until the relative gain is below
 /// options.tolerance. Given options.books stay as they are. Books and scales come out as they are
-/// stored.
+/// stored. Error if that has no end, as under a metric that is not positive semidefinite.
 void refine_under(const Matrix& metric, ConstMatrixView weights, const VectorLayout& layout,
                   const AdditiveOptions& options, AdditiveCode& code, ThreadPool& pool);
 

@@ -59,20 +59,18 @@ class Killed : public Program {
 TEST_F(Killed, AtRandomPointsItResumesToTheSameBytes) {
   const auto begin = Clock::now();
   ASSERT_EQ(run("whole"), 0) << errors();
-  // The longest that a job is left to run: follows how fast the machine is just now.
-  std::chrono::duration<double> longest = Clock::now() - begin;
+  Patience patience(Clock::now() - begin, "kill");
   const auto whole = bytes_of(directory() / "whole");
 
   constexpr std::size_t kKills = 60;
-  const CounterRng random(1, "kill");
   std::size_t killed = 0, jobs = 0;
-  for (std::uint64_t i = 0; killed < kKills; ++i) {
+  for (std::size_t i = 0; killed < kKills; ++i) {
     ASSERT_LT(i, 10 * kKills) << "the job is over before it can be killed";
     const pid_t child = start_job("out", [] {});
-    std::this_thread::sleep_for(longest * random.uniform(i));
+    patience.wait();
     ::kill(child, SIGKILL);
     const int code = wait_for(child);
-    longest *= code == 0 ? 0.7 : 1.1;
+    patience.learn(code == 0);
     killed += code == 128 + SIGKILL;
     ASSERT_TRUE(code == 0 || code == 128 + SIGKILL) << errors();
     const bool is_whole = fs::exists(directory() / "out" / "squish.json");

@@ -4,11 +4,16 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <string>
+#include <string_view>
+#include <thread>
 #include <vector>
+
+#include "squish/base/random.h"
 
 namespace squish::test {
 
@@ -21,6 +26,21 @@ inline std::string read_file(const std::filesystem::path& path) {
 struct Outcome {
   int code;
   std::string out, err;
+};
+
+/// When to kill a job, by a random share of the longest time that one is left to run, which follows
+/// how fast the machine is just now.
+class Patience {
+ public:
+  Patience(std::chrono::duration<double> whole_job, std::string_view stream)
+      : longest_(whole_job), random_(1, stream) {}
+  void wait() { std::this_thread::sleep_for(longest_ * random_.uniform(waits_++)); }
+  void learn(bool job_ended) { longest_ *= job_ended ? 0.7 : 1.1; }
+
+ private:
+  std::chrono::duration<double> longest_;
+  CounterRng random_;
+  std::uint64_t waits_ = 0;
 };
 
 /// A directory of its own for each test, in which the program runs.

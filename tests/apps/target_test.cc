@@ -283,21 +283,19 @@ TEST_F(QuantizeToTarget, KilledAtRandomPointsItResumesToTheSameBytes) {
   const auto run = [&] { return start(words, "/dev/null", directory() / "errors"); };
   const auto begin = std::chrono::steady_clock::now();
   ASSERT_EQ(wait_for(run()), 0) << read_file(directory() / "errors");
-  // The longest that a job is left to run: follows how fast the machine is just now.
-  std::chrono::duration<double> longest = std::chrono::steady_clock::now() - begin;
+  Patience patience(std::chrono::steady_clock::now() - begin, "kill");
   const auto whole = bytes();
   fs::remove_all(directory() / "out");
 
   constexpr std::size_t kKills = 10;
-  const CounterRng random(1, "kill");
   std::size_t killed = 0;
-  for (std::uint64_t i = 0; killed < kKills; ++i) {
+  for (std::size_t i = 0; killed < kKills; ++i) {
     ASSERT_LT(i, 10 * kKills) << "the job is over before it can be killed";
     const pid_t child = run();
-    std::this_thread::sleep_for(longest * random.uniform(i));
+    patience.wait();
     ::kill(child, SIGKILL);
     const int code = wait_for(child);
-    longest *= code == 0 ? 0.7 : 1.1;
+    patience.learn(code == 0);
     ASSERT_TRUE(code == 0 || code == 128 + SIGKILL) << read_file(directory() / "errors");
     killed += code != 0;
     if (code != 0 && !fs::exists(directory() / "out" / "squish.json")) continue;

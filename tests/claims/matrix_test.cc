@@ -10,6 +10,7 @@
 
 #include "squish/base/random.h"
 #include "squish/quant/quantizer.h"
+#include "tests/test_name.h"
 
 namespace squish::quant {
 namespace {
@@ -70,13 +71,7 @@ INSTANTIATE_TEST_SUITE_P(At64, MatrixClaim,
                                          Claim{"quip:bits=3", 3.0, 15.2, 15.45},
                                          Claim{"quip:bits=4", 4.0, 20.5, 20.75},
                                          Claim{"aqlm:m=2,b=4,g=4", 2.0, 10.6, 10.85}),
-                         [](const auto& tested) {
-                           std::string name = tested.param.spec;
-                           for (char& c : name) {
-                             if (std::isalnum(static_cast<unsigned char>(c)) == 0) c = '_';
-                           }
-                           return name;
-                         });
+                         [](const auto& tested) { return test::test_name(tested.param.spec); });
 
 // The original benchmark's compress times, in milliseconds: at least ten times faster.
 class CompressTime : public testing::TestWithParam<std::pair<const char*, double>> {};

@@ -1,21 +1,26 @@
 // To be preloaded (LD_PRELOAD): the call number FAULT_AT of those that open, map, write, sync,
 // rename or remove something in the folder FAULT_DIR fails, as a disk that is full or broken has
-// it. How many there were is written to FAULT_COUNT at the end.
+// it; with FAULT_OF=memory, of those that ask for memory once main() has begun, whoever asks but
+// two libraries. How many there were is written to FAULT_COUNT at the end.
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <link.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <cerrno>
 #include <cstdarg>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 namespace {
 
 std::atomic<long> calls{0};
+std::atomic<bool> memory_fails{false};  // not before main(): nobody could say so
 
 const char* folder() {
   static const char* const name = std::getenv("FAULT_DIR");
@@ -23,11 +28,12 @@ const char* folder() {
 }
 
 bool is_inside(const char* path) {
-  return folder() != nullptr && path != nullptr &&
+  return !memory_fails && folder() != nullptr && path != nullptr &&
          std::strncmp(path, folder(), std::strlen(folder())) == 0;
 }
 
 bool is_inside(int fd) {
+  if (memory_fails) return false;
   char link[64], path[4096];
   std::snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
   const ssize_t size = ::readlink(link, path, sizeof path - 1);
@@ -39,9 +45,51 @@ bool is_inside(int fd) {
 /// Whether this call is the one that fails; errno says as what.
 bool fails(int as) {
   static const char* const at = std::getenv("FAULT_AT");
-  if (++calls != (at != nullptr ? std::atol(at) : 0)) return false;
+  static const long number = at != nullptr ? std::atol(at) : 0;
+  if (++calls != number) return false;
   errno = as;
   return true;
+}
+
+/// Of libraries that use what they get without a look at it: OpenSSL when it is first called,
+/// OpenBLAS in products.
+std::pair<std::uintptr_t, std::uintptr_t> careless[8];
+
+void find_careless() {
+  ::dl_iterate_phdr(
+      [](dl_phdr_info* info, size_t, void*) {
+        static int found = 0;
+        const bool is_careless = std::strstr(info->dlpi_name, "libcrypto") != nullptr ||
+                                 std::strstr(info->dlpi_name, "openblas") != nullptr;
+        for (int i = 0; is_careless && i < info->dlpi_phnum; ++i) {
+          const auto& part = info->dlpi_phdr[i];
+          if (part.p_type != PT_LOAD || (part.p_flags & PF_X) == 0 || found == 8) continue;
+          const std::uintptr_t begin = info->dlpi_addr + part.p_vaddr;
+          careless[found++] = {begin, begin + part.p_memsz};
+        }
+        return 0;
+      },
+      nullptr);
+}
+
+bool allocation_fails(const void* caller) {
+  if (!memory_fails) return false;
+  const auto at = reinterpret_cast<std::uintptr_t>(caller);
+  for (const auto& [begin, end] : careless) {
+    if (at >= begin && at < end) return false;
+  }
+  return fails(ENOMEM);
+}
+
+int (*real_main)(int, char**, char**) = nullptr;
+
+int main_of_the_program(int count, char** words, char** environment) {
+  const char* const of = std::getenv("FAULT_OF");
+  find_careless();
+  memory_fails = of != nullptr && std::strcmp(of, "memory") == 0;
+  const int code = real_main(count, words, environment);
+  memory_fails = false;
+  return code;
 }
 
 template <class Function>
@@ -69,6 +117,41 @@ int opened(const char* name, const char* path, int flags, va_list arguments) {
 }  // namespace
 
 extern "C" {
+
+// Of glibc: what its own functions of these names do.
+void* __libc_malloc(size_t size);
+void* __libc_calloc(size_t count, size_t size);
+void* __libc_realloc(void* old, size_t size);
+void* __libc_memalign(size_t alignment, size_t size);
+
+void* malloc(size_t size) noexcept {
+  return allocation_fails(__builtin_return_address(0)) ? nullptr : __libc_malloc(size);
+}
+
+void* calloc(size_t count, size_t size) noexcept {
+  return allocation_fails(__builtin_return_address(0)) ? nullptr : __libc_calloc(count, size);
+}
+
+void* realloc(void* old, size_t size) noexcept {
+  return allocation_fails(__builtin_return_address(0)) ? nullptr : __libc_realloc(old, size);
+}
+
+void* aligned_alloc(size_t alignment, size_t size) noexcept {
+  return allocation_fails(__builtin_return_address(0)) ? nullptr : __libc_memalign(alignment, size);
+}
+
+int posix_memalign(void** made, size_t alignment, size_t size) noexcept {
+  if (allocation_fails(__builtin_return_address(0))) return ENOMEM;
+  *made = __libc_memalign(alignment, size);
+  return *made == nullptr ? ENOMEM : 0;
+}
+
+int __libc_start_main(int (*main)(int, char**, char**), int count, char** words, void (*init)(),
+                      void (*fini)(), void (*loader_fini)(), void* stack) {
+  real_main = main;
+  return next<decltype(&__libc_start_main)>("__libc_start_main")(main_of_the_program, count, words,
+                                                                 init, fini, loader_fini, stack);
+}
 
 int open(const char* path, int flags, ...) {
   va_list arguments;

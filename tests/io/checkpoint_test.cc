@@ -178,6 +178,17 @@ TEST_F(Checkpoint, EntriesThatLieAreRefused) {
               HasSubstr("checksum"));
 }
 
+TEST_F(Checkpoint, SumsThatAreForgottenAreNotAsked) {
+  std::string damaged = read_text(file(1), 1 << 20);
+  damaged.back() = static_cast<char>(damaged.back() ^ 1);
+  directory_.write(checkpoint_file_name(1, 2), damaged);
+  ModelFiles files = open_model(directory_.path());
+  const auto read = [&] { read_matrix(files.table.at(kQuantised), pool_); };
+  EXPECT_THAT(error_of(read), HasSubstr("checksum"));
+  forget_sums(files.table);
+  EXPECT_EQ(error_of(read), "no error");
+}
+
 /// Whatever is in the sections, decoding ends with numbers or an Error: checksums keep out
 /// accidents, not malice.
 TEST_F(Checkpoint, RandomSectionsDecodeOrAreRefused) {

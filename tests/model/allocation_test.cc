@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <new>
+#include <utility>
 
 #include "squish/base/random.h"
 #include "squish/model/sampler.h"
@@ -38,21 +39,25 @@ void* counted(void* p) {
 namespace squish::model {
 namespace {
 
+// Greedy, from all, and from the likeliest.
 TEST(Allocations, NoneForATokenOfAModel) {
   const test::TinyModel tiny;
   const io::ModelFiles files = io::open_model(tiny.path());
   ThreadPool pool(2);
   const Transformer model = load_transformer(files, pool);
-  for (const KvElement kv : {KvElement::f32, KvElement::f16, KvElement::int8}) {
+  for (const auto& [kv, options] :
+       {std::pair{KvElement::f32, SamplerOptions{}},
+        {KvElement::f16, {.temperature = 1}},
+        {KvElement::int8, {.temperature = 0.7f, .top_k = 20, .top_p = 0.9f}}}) {
     KvCache cache(model.config, 80, kv);
     Generator generator(model, cache, pool);
     Matrix out(1, model.config.vocab);
-    Sampler greedy({});
+    Sampler sampler(options);
     TokenId token = 1;
     const auto generate = [&](std::size_t tokens) {
       for (std::size_t i = 0; i < tokens; ++i) {
         logits(model, generator.next(token), out, pool);
-        token = greedy.pick(out.row(0));
+        token = sampler.pick(out.row(0));
       }
     };
     generate(70);  // up to the second chunk of keys

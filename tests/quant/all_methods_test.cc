@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cctype>
 #include <cmath>
 #include <cstring>
 #include <functional>
@@ -17,6 +16,7 @@
 #include "squish/base/isa.h"
 #include "squish/base/random.h"
 #include "squish/quant/quantizer.h"
+#include "tests/test_name.h"
 
 namespace squish::quant {
 namespace {
@@ -142,10 +142,10 @@ TEST_P(EveryMethod, CountsTheBytesThatItStores) {
 
 TEST_P(EveryMethod, GivesTheSameBytesOnAnyNumberOfThreads) {
   const Matrix w = gaussian(100, 130);
-  ThreadPool one(1), three(3);
+  ThreadPool one(1), three(3), four(4);
   const Packed reference = quantize(w, spec_, {one, 5, "tensor"});
   const Matrix decoded = dequantize(reference, one);
-  for (ThreadPool* pool : {&pool_, &three}) {
+  for (ThreadPool* pool : {&pool_, &three, &four}) {
     EXPECT_TRUE(same_bytes(quantize(w, spec_, {*pool, 5, "tensor"}), reference));
     const Matrix again = dequantize(reference, *pool);
     EXPECT_EQ(std::memcmp(again.data(), decoded.data(), 4 * again.size()), 0);
@@ -292,13 +292,8 @@ TEST_P(EveryMethod, HasTheSameQualityOnEachInstructionSet) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(, EveryMethod, testing::ValuesIn(kCases), [](const auto& test) {
-  std::string name = test.param.spec;
-  for (char& c : name) {
-    if (std::isalnum(static_cast<unsigned char>(c)) == 0) c = '_';
-  }
-  return name;
-});
+INSTANTIATE_TEST_SUITE_P(, EveryMethod, testing::ValuesIn(kCases),
+                         [](const auto& test) { return test::test_name(test.param.spec); });
 
 }  // namespace
 }  // namespace squish::quant
