@@ -72,9 +72,13 @@ def fuzz(name, seconds):
     return row
 
 
-def record(rows):
+def describe_commit():
+    words = ["git", "describe", "--always", "--dirty"]
+    return subprocess.run(words, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def record(rows, commit):
     """Adds them to what was done before at the same commit; what was quiet before stays so if nothing was new."""
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
     cpu = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())[1]
     known = json.loads(RECORD.read_text()) if RECORD.exists() else {"schema": "squish.fuzzing/1", "command": "./fuzz.sh SECONDS", "rows": []}
     for row in rows:
@@ -93,13 +97,14 @@ def record(rows):
 def main():
     what, *names = sys.argv[1:]
     names = names or sorted(path.stem for path in (ROOT / "tests/fuzz").glob("*.cc") if path.stem != "replay")
+    commit = describe_commit()
     (BUILD / "findings").mkdir(parents=True, exist_ok=True)
     work = keep if what == "--keep" else lambda name: fuzz(name, int(what))
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         rows = list(pool.map(work, names))
     if what == "--keep":
         return 0
-    record([row for row in rows if row is not None])
+    record([row for row in rows if row is not None], commit)
     return 1 if None in rows else 0
 
 
