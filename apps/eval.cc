@@ -129,7 +129,8 @@ void measure_quality(const Subjects& subjects, const Options& options,
   Progress progress("perplexity " + passage.label,
                     static_cast<double>(passage.windows.size() * passes), !team.leads());
   for (const evaluate::Scores& own : scores) {
-    progress.advance(static_cast<double>(own.nll.size() / passage.scored_per_window()));
+    const std::size_t windows = own.nll.size() / passage.scored_per_window();
+    progress.advance(static_cast<double>(windows));
   }
   const auto done = [&] { progress.advance(1); };
   const auto keep = [&](std::span<const evaluate::Scores> all) {

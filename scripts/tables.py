@@ -78,6 +78,13 @@ COLUMNS = {
     "spec": ("spec", label),
     "shape": ("shape", lambda row: row["shape"]),
     "kernel": ("", lambda row: row["what"]),
+    # ./fuzz.sh
+    "target": ("reader", lambda row: f"`{row['target']}`"),
+    "executions": ("executions", lambda row: f"{row['executions']:,}"),
+    "cpu_s": ("CPU time", lambda row: duration(row["cpu_s"])),
+    "edges": ("edges", lambda row: f"{row['edges']:,}"),
+    "quiet_s": ("since the last new one", lambda row: duration(row["quiet_s"])),
+    "commit": ("commit", lambda row: row["commit"]),
     "avx2": ("avx2", lambda row: number(row.get("avx2/2"), 1)),
     "avx512vbmi": ("avx512vbmi", lambda row: number(row.get("avx512vbmi/2"), 1)),
 } | {f"on_{nodes}": (f"{nodes} nodes" if nodes > 1 else "1 node",
@@ -92,7 +99,7 @@ COLUMNS = {
     ("quantize_traffic", "Read and written, quantize"), ("calibrate_traffic", "calibrate by ranks"))}
 
 
-LEFT = ("method", "model", "kv", "calibrated", "what", "shapes", "racer", "race", "spec", "shape", "kernel")
+LEFT = ("method", "model", "kv", "calibrated", "what", "shapes", "racer", "race", "spec", "shape", "kernel", "target", "commit")
 
 
 def table(name, words):

@@ -281,13 +281,30 @@ TEST_P(EveryMethod, SurvivesAnyBytes) {
   }
 }
 
-TEST_P(EveryMethod, HasTheSameQualityOnEachInstructionSet) {
+/// Bytes of `a` that are not `b`'s, as a share.
+double difference(const Packed& a, const Packed& b) {
+  double different = 0, all = 0;
+  for (std::size_t s = 0; s < a.sections.size(); ++s) {
+    const auto &x = a.sections[s].bytes, &y = b.sections[s].bytes;
+    for (std::size_t i = 0; i < x.size(); ++i) different += x[i] != y[i];
+    all += static_cast<double>(x.size());
+  }
+  return different / all;
+}
+
+// docs/reliability.md says so: scales that a search found differ in their last bits, all else only
+// where a sum lies on the edge between two codes.
+TEST_P(EveryMethod, HasAlmostTheSameBytesAndTheSameQualityOnEachInstructionSet) {
+  const double most = spec_.full().find("clip=mse") != std::string::npos ? 0.12 : 0.002;
   const Matrix w = gaussian(96, 120);
-  const double reference = snr_db(w, there_and_back(w));
+  const Packed packed = encode(w);
+  const double reference = snr_db(w, dequantize(packed, pool_));
   for (const Isa isa : available_isas()) {
     set_isa(isa);
-    const double snr = snr_db(w, there_and_back(w));
+    const Packed other = encode(w);
+    const double snr = snr_db(w, dequantize(other, pool_));
     set_isa(available_isas().back());
+    EXPECT_LE(difference(other, packed), most) << to_string(isa);
     EXPECT_NEAR(snr, reference, 0.01) << to_string(isa);
   }
 }
