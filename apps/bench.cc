@@ -260,6 +260,7 @@ void run(const Options& options) {
     }
     if (stage2.noise) json["noise_floor"] = report::to_json(*stage2.noise);
     for (const auto& row : stage2.rows) json["stage2"].push_back(report::to_json(row, passage));
+    check_mapped_files();  // nothing is said of what is not what it was
     if (options.tables_wanted()) {
       fmt::print("\n{}; {} threads\n\n{}", printable(subject->files.path.filename().string()),
                  pool.size(),

@@ -212,6 +212,7 @@ void run(const Options& options, Team& team) {
     speed.advance(1);
   }
 
+  check_mapped_files();  // nothing is said of what is not what it was
   // What a checkpoint was made from is the reference, if that is here.
   const io::ModelFiles& first = subjects.models[0];
   const bool source_quantized = subjects.reference ? subjects.reference->source_quantized

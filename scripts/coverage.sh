@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Which lines of the readers (squish/io) and the methods (squish/quant) their own tests and the fuzzers' corpus run: prints a table
-# by file and fails where a folder has less than 90 %. scripts/coverage.sh [gcovr's options, as --html-details PAGE]
+# by file and fails where a folder has less than 90 %.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/packages.sh gcovr
@@ -12,5 +12,5 @@ for test in base io linalg quant; do "tests/${test}_test" --gtest_brief=1; done
 for target in tests/fuzz_*; do "$target" "../../tests/fuzz/corpus/${target#tests/fuzz_}" 2 >/dev/null; done
 cd ../..
 for folder in io quant; do
-  gcovr --root . --filter "squish/$folder/" --exclude-throw-branches --fail-under-line 90 "$@" build/coverage
+  gcovr --root . --filter "squish/$folder/" --exclude-throw-branches --fail-under-line 90 build/coverage
 done

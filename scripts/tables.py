@@ -83,6 +83,7 @@ COLUMNS = {
     "executions": ("executions", lambda row: f"{row['executions']:,}"),
     "cpu_s": ("CPU time", lambda row: duration(row["cpu_s"])),
     "edges": ("edges", lambda row: f"{row['edges']:,}"),
+    "findings": ("findings", lambda row: str(row["findings"])),
     "quiet_s": ("since the last new one", lambda row: duration(row["quiet_s"])),
     "commit": ("commit", lambda row: row["commit"]),
     "avx2": ("avx2", lambda row: number(row.get("avx2/2"), 1)),

@@ -55,7 +55,9 @@ std::string read_text(const std::filesystem::path& path, std::size_t limit) {
   if (file.bytes().size() > limit) {
     fail("{}: {} bytes, expected at most {}", path.string(), file.bytes().size(), limit);
   }
-  return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
+  std::string text(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
+  check_mapped_files();
+  return text;
 }
 
 void write_atomically(const std::filesystem::path& path, std::string_view content) {
@@ -73,6 +75,7 @@ void write_atomically(const std::filesystem::path& path, std::span<const std::st
   const auto give_up = [&](const char* what) {
     const std::string why = errno_text();
     ::unlink(partial.c_str());
+    check_mapped_files();  // one that was cut short is no fault of the output's
     fail("{}: cannot be {}: {}", path.string(), what, why);
   };
   Descriptor file(partial, O_WRONLY | O_CREAT | O_TRUNC, 0644);

@@ -65,6 +65,9 @@ void read_checkpoint_file(const std::filesystem::path& path, TensorTable& table)
 /// Error naming the tensor unless all bytes match their checksums.
 void check_sums(const Tensor& tensor);
 
+/// What write_checkpoint_config() may write.
+std::vector<std::string> checkpoint_config_names();
+
 /// Writes config.json and the tokenizer's files, so that the checkpoint stands alone.
 void write_checkpoint_config(const ModelFiles& source, const std::filesystem::path& directory);
 

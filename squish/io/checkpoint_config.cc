@@ -113,6 +113,12 @@ constexpr std::initializer_list<const char*> kTokenizerFiles = {
 
 }  // namespace
 
+std::vector<std::string> checkpoint_config_names() {
+  std::vector<std::string> names(kTokenizerFiles.begin(), kTokenizerFiles.end());
+  names.insert(names.end(), {"config.json", kTokenizerFile});
+  return names;
+}
+
 void write_checkpoint_config(const ModelFiles& source, const fs::path& directory) {
   json config = config_of(source);
   config[kQuantization] = {{"quant_method", "squish"}, {"format_version", kCheckpointVersion}};

@@ -204,12 +204,12 @@ void write_safetensors(const std::filesystem::path& path, std::span<const Stored
 void write_safetensors_index(const std::map<std::string, std::string>& files,
                              const std::filesystem::path& directory) {
   const json index = {{"metadata", json::object()}, {"weight_map", files}};
-  write_atomically(directory / "model.safetensors.index.json", index.dump(1) + "\n");
+  write_atomically(directory / kIndexFile, index.dump(1) + "\n");
 }
 
 TensorTable read_safetensors_directory(const std::filesystem::path& directory) {
   TensorTable table;
-  const auto index = directory / "model.safetensors.index.json";
+  const auto index = directory / kIndexFile;
   std::error_code ignored;  // what cannot be seen counts as missing
   if (!std::filesystem::exists(index, ignored)) {
     const auto single = directory / "model.safetensors";

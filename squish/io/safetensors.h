@@ -36,7 +36,9 @@ enum class Padding { none, aligned };
 void write_safetensors(const std::filesystem::path& path, std::span<const StoredTensor> tensors,
                        const std::map<std::string, std::string>& metadata,
                        Padding padding = Padding::aligned);
-/// Writes model.safetensors.index.json: the file of each tensor.
+inline constexpr const char* kIndexFile = "model.safetensors.index.json";
+
+/// Writes it: the file of each tensor.
 void write_safetensors_index(const std::map<std::string, std::string>& files,
                              const std::filesystem::path& directory);
 inline constexpr const char* kPadding = "__padding__.";

@@ -4,6 +4,7 @@
 #include "squish/base/file.h"
 #include "squish/io/checkpoint.h"
 #include "squish/io/json.h"
+#include "squish/io/safetensors.h"
 
 namespace squish::io {
 namespace {
@@ -13,9 +14,13 @@ using nlohmann::json;
 
 constexpr const char *kSums = "sums", *kOwnSum = "sha256";
 
-/// All but what tells of the job: manifest, log, plan.
-bool is_sealed(const fs::directory_entry& entry) {
-  return entry.is_regular_file() && !entry.path().filename().string().starts_with("squish.");
+/// All but what tells of the job (manifest, log, plan) and what is not squish's.
+std::vector<std::string> sealed_names(const json& manifest, const fs::path& directory) {
+  std::vector<std::string> names = checkpoint_config_names();
+  names.push_back(kIndexFile);
+  std::erase_if(names, [&](const std::string& name) { return !fs::exists(directory / name); });
+  for (const auto& [name, entries] : manifest.at("files").items()) names.push_back(name);
+  return names;
 }
 
 /// Of the manifest without this sum.
@@ -29,9 +34,8 @@ std::string own_sum(json manifest, const fs::path& path) {
 std::string sealed(json manifest, const fs::path& directory) {
   const fs::path path = directory / kManifestFile;
   json& sums = manifest[kSums] = json::object();
-  for (const auto& entry : fs::directory_iterator(directory)) {
-    if (!is_sealed(entry)) continue;
-    sums[entry.path().filename().string()] = sha256(MappedFile(entry.path()).bytes());
+  for (const std::string& name : sealed_names(manifest, directory)) {
+    sums[name] = sha256(MappedFile(directory / name).bytes());
   }
   manifest[kOwnSum] = own_sum(manifest, path);
   return to_text(manifest, path);

@@ -6,7 +6,8 @@
 /// read itself (docs/format.md, "Seal").
 namespace squish::io {
 
-/// The manifest's text with the SHA-256 of every other file of the checkpoint, and its own.
+/// The manifest's text with the SHA-256 of every other file that squish wrote of the checkpoint,
+/// and its own.
 std::string sealed(nlohmann::json manifest, const std::filesystem::path& directory);
 
 /// Whether the checkpoint has a seal; Error naming the first file that is not as it was when it was

@@ -6,8 +6,10 @@
 
 #include <fstream>
 #include <functional>
+#include <optional>
 
 #include "squish/base/error.h"
+#include "tests/io/writers.h"
 
 namespace squish {
 namespace {
@@ -17,9 +19,6 @@ using testing::HasSubstr;
 
 class FileTest : public testing::Test {
  protected:
-  FileTest() { fs::create_directories(folder_); }
-  ~FileTest() override { fs::remove_all(folder_); }
-
   std::string error_of(const std::function<void()>& action) {
     try {
       action();
@@ -29,8 +28,8 @@ class FileTest : public testing::Test {
     return "";
   }
 
-  fs::path folder_ =
-      fs::path(testing::TempDir()) / testing::UnitTest::GetInstance()->current_test_info()->name();
+  io::testing::TemporaryDirectory directory_;
+  const fs::path& folder_ = directory_.path();
 };
 
 TEST_F(FileTest, WritesReadsAndReplaces) {
@@ -76,11 +75,12 @@ TEST_F(FileTest, TheCheckLeavesNothingBehind) {
 TEST_F(FileTest, NothingIsWrittenOnceWhatIsReadWasWrittenTo) {
   const fs::path source = folder_ / "source", result = folder_ / "result";
   write_atomically(source, "weights");
-  const MappedFile mapped(source);
+  std::optional<MappedFile> mapped(source);
   write_atomically(result, "first");
   std::ofstream(source, std::ios::app) << "!";
   EXPECT_THAT(error_of([&] { write_atomically(result, "second"); }),
               AllOf(HasSubstr(source.string()), HasSubstr("written to")));
+  mapped.reset();
   EXPECT_EQ(read_text(result, 100), "first");
   EXPECT_EQ(std::distance(fs::directory_iterator(folder_), {}), 2) << "left-overs";
 }

@@ -3,11 +3,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <fstream>
 #include <optional>
 #include <string>
 
 #include "squish/base/error.h"
+#include "tests/io/writers.h"
 
 namespace squish {
 namespace {
@@ -19,17 +21,14 @@ using testing::ThrowsMessage;
 
 class MappedFileTest : public testing::Test {
  protected:
-  MappedFileTest() { fs::create_directories(folder_); }
-  ~MappedFileTest() override { fs::remove_all(folder_); }
-
   /// In place: the file stays the same one.
   fs::path write(const char* name, const std::string& text) const {
     std::ofstream(folder_ / name) << text;
     return folder_ / name;
   }
 
-  fs::path folder_ =
-      fs::path(testing::TempDir()) / testing::UnitTest::GetInstance()->current_test_info()->name();
+  io::testing::TemporaryDirectory directory_;
+  const fs::path& folder_ = directory_.path();
 };
 
 TEST_F(MappedFileTest, ErrorsNameTheFileAndTheCause) {
@@ -60,6 +59,14 @@ TEST_F(MappedFileTest, OneThatIsWrittenToIsNoticedWhileItIsMapped) {
                 ThrowsMessage<Error>(AllOf(HasSubstr(path.string()), HasSubstr("written to"))));
   }
   check_mapped_files();
+}
+
+TEST_F(MappedFileTest, OneOfTheSameSizeIsKnownByItsTime) {
+  const fs::path path = write("data", "some text");
+  const MappedFile mapped(path);
+  write("data", "same size");
+  fs::last_write_time(path, fs::last_write_time(path) + std::chrono::seconds(1));
+  EXPECT_THAT(check_mapped_files, ThrowsMessage<Error>(HasSubstr("written to")));
 }
 
 TEST_F(MappedFileTest, OneThatIsReplacedOrRemovedIsWhatItWas) {

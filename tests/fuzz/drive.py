@@ -19,7 +19,7 @@ BUILD = ROOT / "build/fuzz"
 RECORD = ROOT / "docs/results/fuzzing.json"
 KEPT_BYTES = 4096
 # One allocation may be a few times as large as the largest input, not what a number in it says.
-LIMITS = ["-max_len=65536", "-timeout=60", "-rss_limit_mb=2048", "-malloc_limit_mb=64"]
+LIMITS = ["-max_len=65536", "-timeout=300", "-rss_limit_mb=2048", "-malloc_limit_mb=64"]
 
 
 def folders(name):
@@ -46,7 +46,7 @@ def keep(name):
 
 
 def fuzz(name, seconds):
-    """A row of the record; None if something was found."""
+    """A row of the record."""
     started = time.time()
     words = [program(name), f"-max_total_time={seconds}", "-print_final_stats=1", *LIMITS, f"-dict={ROOT}/tests/fuzz/words.dict",
              f"-artifact_prefix={BUILD}/findings/{name}-", *folders(name)]
@@ -62,19 +62,20 @@ def fuzz(name, seconds):
                 runs = int(match[1])
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != 0:
-        print(f"{name}: FAILED; {BUILD}/{name}.log", flush=True)
-        return None
-    row = {"target": name, "cpu_s": round(usage.ru_utime + usage.ru_stime), "executions": runs, "edges": edges,
+    row = {"target": name, "findings": int(process.returncode != 0), "cpu_s": round(usage.ru_utime + usage.ru_stime), "executions": runs, "edges": edges,
            "quiet_s": round(time.time() - last_edge), "date": datetime.date.today().isoformat()}
+    if row["findings"]:
+        print(f"{name}: FAILED; {BUILD}/{name}.log", flush=True)
     print(f"{name}: {runs} executions in {row['cpu_s']} s of CPU time, {edges} edges, the last new one {row['quiet_s']} s before the end",
           flush=True)
     return row
 
 
 def describe_commit():
-    words = ["git", "describe", "--always", "--dirty"]
-    return subprocess.run(words, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+    def git(*words):
+        return subprocess.run(["git", *words], cwd=ROOT, check=False, capture_output=True, text=True)
+    clean = git("diff", "--quiet", "HEAD", "--", ".", ":!docs/results").returncode == 0
+    return git("describe", "--always").stdout.strip() + ("" if clean else "-dirty")
 
 
 def record(rows, commit):
@@ -86,7 +87,8 @@ def record(rows, commit):
         for old in known["rows"]:
             if old["target"] == row["target"] and old["commit"] == commit:
                 quiet = row["quiet_s"] + (old["quiet_s"] if row["edges"] <= old["edges"] else 0)
-                old |= row | {"cpu_s": old["cpu_s"] + row["cpu_s"], "executions": old["executions"] + row["executions"], "quiet_s": quiet}
+                added = {key: old[key] + row[key] for key in ("cpu_s", "executions", "findings")}
+                old |= row | added | {"quiet_s": quiet, "edges": max(row["edges"], old["edges"])}
                 break
         else:
             known["rows"].append(row)
@@ -104,8 +106,8 @@ def main():
         rows = list(pool.map(work, names))
     if what == "--keep":
         return 0
-    record([row for row in rows if row is not None], commit)
-    return 1 if None in rows else 0
+    record(rows, commit)
+    return 1 if any(row["findings"] for row in rows) else 0
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 // Calls a fuzz target with each file of a folder, then for so many seconds with changed ones:
-// replay FOLDER SECONDS. A short blind search, for where there is no libFuzzer; $SQUISH_FUZZ_SEED
-// repeats one.
+// replay FOLDER SECONDS. A short blind search, for where there is no libFuzzer, the same each time
+// but for $SQUISH_FUZZ_SEED; the last input is left in fuzz_TARGET.input where it did not return.
 #include <algorithm>
 #include <chrono>
 #include <iterator>
@@ -79,15 +79,16 @@ int main(int count, char** words) {
   const Inputs inputs = read(words[1]);
   if (inputs.empty()) return 1;
   const char* const given = std::getenv("SQUISH_FUZZ_SEED");
-  const unsigned long seed =
-      given != nullptr ? std::strtoul(given, nullptr, 10) : std::random_device()();
-  // What a crash leaves: this, and the input in a folder squish-test-* of /dev/shm.
-  std::printf("SQUISH_FUZZ_SEED=%lu\n", seed);
-  std::fflush(stdout);
-  std::mt19937_64 random(seed);
+  std::mt19937_64 random(given != nullptr ? std::strtoul(given, nullptr, 10) : 1);
+  const std::filesystem::path last = std::filesystem::path(words[0]).filename().string() + ".input";
   const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(std::atol(words[2]));
   std::size_t calls = 0;
-  for (; std::chrono::steady_clock::now() < end; ++calls) call(changed(inputs, random));
+  for (; std::chrono::steady_clock::now() < end; ++calls) {
+    const std::string input = changed(inputs, random);
+    std::ofstream(last, std::ios::binary) << input;
+    call(input);
+  }
+  std::filesystem::remove(last);
   std::printf("%zu changed inputs\n", calls);
   return 0;
 }
