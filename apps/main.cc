@@ -9,7 +9,6 @@
 #include <filesystem>
 #include <iostream>
 #include <new>
-#include <string_view>
 
 #include "apps/commands.h"
 #include "apps/mpi_team.h"
@@ -44,7 +43,7 @@ int finish(int code) {
   return complain(kFailed, "standard output cannot be written");
 }
 
-constexpr std::string_view kOutOfMemory = "out of memory";
+constexpr const char* kOutOfMemory = "out of memory";
 std::atomic<bool> ran_out = false;
 
 /// Functions that may not throw ask for memory, in libraries above all (JSON, the file system's):
@@ -57,10 +56,7 @@ void say_when_out_of_memory() {
   static const std::terminate_handler usual = std::get_terminate();
   std::set_terminate([] {
     if (!ran_out) usual();
-    for (const std::string_view part :
-         {std::string_view("squish: "), kOutOfMemory, std::string_view("\n")}) {
-      [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, part.data(), part.size());
-    }
+    for (const char* part : {"squish: ", kOutOfMemory, "\n"}) write_error(part);
     std::_Exit(kFailed);
   });
 }
@@ -133,7 +129,7 @@ int run(int argc, char** argv, Team& team) {
   } catch (const UsageError& error) {
     return failed(kUsage, error.what());
   } catch (const std::bad_alloc&) {
-    return failed(kFailed, std::string(kOutOfMemory));
+    return failed(kFailed, kOutOfMemory);
   } catch (const std::exception& error) {
     return failed(kFailed, error.what());
   }
@@ -144,7 +140,7 @@ int run(int argc, char** argv) {
   try {
     return run(argc, argv, *join_team());
   } catch (const std::bad_alloc&) {
-    return complain(kFailed, std::string(kOutOfMemory));
+    return complain(kFailed, kOutOfMemory);
   } catch (const std::exception& error) {
     return complain(kFailed, error.what());
   }

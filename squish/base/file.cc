@@ -48,6 +48,15 @@ std::filesystem::path partial_name(const std::filesystem::path& folder,
   return folder / fmt::format("{}.{}.partial", name.string(), ::getpid());
 }
 
+/// A partial file that goes unless it was renamed into place.
+struct Unfinished {
+  const std::filesystem::path& path;
+  bool is_placed = false;
+  ~Unfinished() {
+    if (!is_placed) ::unlink(path.c_str());
+  }
+};
+
 }  // namespace
 
 std::string read_text(const std::filesystem::path& path, std::size_t limit) {
@@ -74,12 +83,12 @@ void write_atomically(const std::filesystem::path& path, std::span<const std::st
   const std::filesystem::path partial = partial_name(target.parent_path(), target.filename());
   const auto give_up = [&](const char* what) {
     const std::string why = errno_text();
-    ::unlink(partial.c_str());
     check_mapped_files();  // one that was cut short is no fault of the output's
     fail("{}: cannot be {}: {}", path.string(), what, why);
   };
   Descriptor file(partial, O_WRONLY | O_CREAT | O_TRUNC, 0644);
   if (file.get() < 0) fail("{}: cannot be written: {}", path.string(), errno_text());
+  Unfinished unfinished{partial};
   for (std::string_view content : pieces) {
     while (!content.empty()) {
       const ssize_t written = ::write(file.get(), content.data(), content.size());
@@ -90,13 +99,9 @@ void write_atomically(const std::filesystem::path& path, std::span<const std::st
   }
   if (::fsync(file.get()) != 0) give_up("synced");
   if (file.close() != 0) give_up("closed");
-  try {
-    check_mapped_files();
-  } catch (...) {
-    ::unlink(partial.c_str());
-    throw;
-  }
+  check_mapped_files();
   if (::rename(partial.c_str(), target.c_str()) != 0) give_up("renamed into place");
+  unfinished.is_placed = true;
   // So that the name outlives a power cut too; not every file system can.
   const std::filesystem::path folder = target.parent_path();
   const Descriptor parent(folder.empty() ? "." : folder, O_RDONLY | O_DIRECTORY);

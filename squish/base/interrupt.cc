@@ -1,10 +1,10 @@
 #include "squish/base/interrupt.h"
 
 #include <signal.h>
-#include <unistd.h>
 
 #include <atomic>
-#include <string_view>
+
+#include "squish/base/text.h"
 
 namespace squish {
 namespace {
@@ -16,10 +16,7 @@ static_assert(std::atomic<int>::is_always_lock_free && std::atomic<bool>::is_alw
 extern "C" void note(int signal) {
   noted = signal;
   if (is_quiet) return;
-  constexpr std::string_view kText =
-      "\nstopping at the next place to save at; once more to stop at once\n";
-  // Nothing can be done about a standard error that is closed.
-  [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, kText.data(), kText.size());
+  write_error("\nstopping at the next place to save at; once more to stop at once\n");
 }
 
 }  // namespace

@@ -68,9 +68,7 @@ extern "C" void say_what_is_lost(int signal, siginfo_t* info, void*) {
   for (const Mapping* mapping = first_mapping; mapping != nullptr; mapping = mapping->next) {
     const std::byte* const begin = mapping->begin;
     if (begin == nullptr || at < begin || at >= begin + mapping->size) continue;
-    // Nothing can be done about a standard error that is closed.
-    [[maybe_unused]] const ssize_t written =
-        ::write(STDERR_FILENO, mapping->lost.data(), mapping->lost.size());
+    write_error(mapping->lost);
     ::_exit(code_of_lost_pages);
   }
   ::signal(signal, SIG_DFL);  // not one of ours: it comes again and ends the program

@@ -1,6 +1,7 @@
 #include "squish/base/text.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -22,6 +23,10 @@ std::string printable(std::string_view text) {
     }
   }
   return out;
+}
+
+void write_error(std::string_view text) {
+  [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, text.data(), text.size());
 }
 
 void say_failure(std::string_view sentence) {

@@ -3,7 +3,7 @@
 #include <nlohmann/json.hpp>
 
 /// What lets `squish verify` find any flipped bit of a checkpoint, also in what squish does not
-/// read itself (docs/format.md, "Seal").
+/// read itself (docs/format.md, "squish.json").
 namespace squish::io {
 
 /// The manifest's text with the SHA-256 of every other file that squish wrote of the checkpoint,

@@ -42,7 +42,6 @@ def keep(name):
     subprocess.run([program(name), "-merge=1", f"-max_len={KEPT_BYTES}", chosen, kept, found], check=True, capture_output=True)
     shutil.rmtree(kept)
     chosen.rename(kept)
-    return None
 
 
 def fuzz(name, seconds):

@@ -25,6 +25,12 @@ InputMoments moments_of(const Element& element) {
   return moments;
 }
 
+InputMoments of_rank_one() {
+  return moments_of([](std::size_t i, std::size_t j) {
+    return std::sin(1.0 + static_cast<double>(i)) * std::sin(1.0 + static_cast<double>(j));
+  });
+}
+
 std::vector<std::pair<std::string, InputMoments>> hostile_moments() {
   const InputMoments usual = correlated(kCols);
   const auto scaled = [&](double factor) {
@@ -38,9 +44,7 @@ std::vector<std::pair<std::string, InputMoments>> hostile_moments() {
   std::vector<std::pair<std::string, InputMoments>> all = {
       {"zero", moments_of([](auto, auto) { return 0; })},
       {"all equal", moments_of([](auto, auto) { return 2; })},
-      {"of rank one", moments_of([](std::size_t i, std::size_t j) {
-         return std::sin(1.0 + static_cast<double>(i)) * std::sin(1.0 + static_cast<double>(j));
-       })},
+      {"of rank one", of_rank_one()},
       {"indefinite by rounding",
        moments_of([](std::size_t i, std::size_t j) { return i == j ? 1.0 : 1.0 + 1e-12; })},
       {"negative", scaled(-1)},
@@ -104,9 +108,7 @@ TEST_P(HostileMoments, GiveAnErrorOrFiniteWeights) {
 }
 
 TEST_P(HostileMoments, OfRankOneStillServe) {
-  const InputMoments moments = moments_of([](std::size_t i, std::size_t j) {
-    return std::sin(1.0 + static_cast<double>(i)) * std::sin(1.0 + static_cast<double>(j));
-  });
+  const InputMoments moments = of_rank_one();
   const Matrix w = gaussian(kRows, kCols, 1);
   EXPECT_LT(loss(w, encode(w, GetParam(), moments), moments),
             loss(w, encode(w, GetParam()), moments));
