@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Fuzzes every reader of files, and every decoder and kernel, with address and undefined behaviour checked:
-# ./fuzz.sh SECONDS [TARGET...] for so many seconds each, ./fuzz.sh --keep [TARGET...] to bring what was found worth keeping into
+# ./fuzz.sh SECONDS [TARGET...] for so many seconds of CPU time each, ./fuzz.sh --keep [TARGET...] to bring what was found worth keeping into
 # tests/fuzz/corpus. What it does and where it writes: tests/fuzz/drive.py.
 set -euo pipefail
 cd "$(dirname "$0")"
