@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what is missing, builds and runs the tests; --all: those of many minutes as well.
+# Installs what is missing, builds and runs the tests; --all: those of many minutes as well, and, in builds of their own, what
+# threads share under ThreadSanitizer and which lines of readers and methods are run.
 # Usage: ./test.sh [--all|release|debug|asan|tsan]
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -16,3 +17,7 @@ fi
 # Tests on the real model skip themselves, saying so, where it cannot be had.
 scripts/fetch_model.sh >/dev/null || echo "no model: the tests that need it will be skipped" >&2
 ctest --preset "$preset" --parallel "$(nproc)"
+if [ "$preset" = all ]; then
+  scripts/check_races.sh
+  scripts/coverage.sh
+fi

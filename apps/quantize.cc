@@ -3,7 +3,7 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <map>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <set>
@@ -31,11 +31,17 @@ struct Options {
   std::size_t tokens = CalibrationText{}.tokens;
   compress::JobOptions job;
   bool dry_run = false, sequential = false;
+
+  bool has_target() const { return target_bpw > 0 || !target_size.empty(); }
+  bool calibrated() const { return sequential || !calibration.empty() || !text.empty(); }
+  /// Behind layers that are compressed already --sequential does without what this makes of --text.
+  bool calibrates_here() const {
+    return !text.empty() && calibration.empty() && (has_target() || !sequential);
+  }
 };
 
 constexpr std::size_t kTokenBytes = 240;  // of a tokenizer, measured at 128,000 tokens
 constexpr std::size_t kHeldOutWindow = 512, kHeldOutTokens = 1024;
-// QuIP# up to its 4 bits, then grids with little beside the codes.
 constexpr const char* kCandidates =
     "trellis:bits=1,code=fast;trellis:bits=2,code=fast;trellis:bits=3,code=fast;"
     "trellis:bits=4,code=fast;trellis:bits=5,code=fast;trellis:bits=6,code=fast;"
@@ -47,7 +53,7 @@ std::size_t held_out_window(const io::ModelFiles& files) {
 
 /// What specs are chosen by; absent without a target.
 std::optional<compress::Target> make_target(const Options& options, const io::ModelFiles& files) {
-  if (options.target_bpw == 0 && options.target_size.empty()) return {};
+  if (!options.has_target()) return {};
   compress::Target target;
   target.bpw = options.target_bpw;
   if (!options.target_size.empty()) target.bytes = parse_size(options.target_size, "--target-size");
@@ -140,32 +146,91 @@ void print_plan(const io::ModelFiles& files, const compress::Plan& plan,
              estimate.seconds, threads, sequential ? ", the model's runs over the text apart" : "");
 }
 
-void run(Options options, Team& team) {
-  options.machine.choose_isa();
-  const bool has_target = options.target_bpw > 0 || !options.target_size.empty();
-  if (!has_target && !options.job.candidates.empty()) {
+void check_flags(const Options& options) {
+  if (!options.has_target() && !options.job.candidates.empty()) {
     fail_usage("--candidates {}: for a job with a target", options.job.candidates.string());
   }
-  if (options.sequential && !has_target && !options.calibration.empty()) {
+  if (options.sequential && !options.has_target() && !options.calibration.empty()) {
     fail_usage("--calib {}: --sequential calibrates behind each layer anew, on --text",
                options.calibration);
   }
-  const std::uint64_t max_memory =
-      options.max_memory.empty() ? 0 : parse_size(options.max_memory, "--max-memory");
+  if (!options.has_target() && options.spec.empty()) fail_usage("--spec: a method is expected");
+}
+
+std::vector<compress::TensorRule> parse_rules(const Options& options,
+                                              const io::ModelConfig& config) {
+  std::vector<compress::TensorRule> rules =
+      compress::table_rules(config, options.tables.embed_bits, options.tables.head_bits);
+  for (const std::string& rule : options.rules) rules.push_back(compress::parse_rule(rule));
+  return rules;
+}
+
+std::vector<compress::Window> cut_calibration_windows(const Options& options,
+                                                      const io::ModelFiles& files) {
+  evaluate::Text text = evaluate::load_calibration_text(options.text);
+  return cut_calibration_text(files, {.tokens = options.tokens}, text).windows;
+}
+
+/// What the job holds at its peak, so many tensors at once: while it compresses, and before that.
+std::function<std::size_t(int)> memory_need(const Options& options, const io::ModelFiles& files,
+                                            const compress::Plan& plan) {
+  std::size_t before = 0;
+  if (options.calibrates_here()) {
+    before = compress::calibration_memory(files, cut_calibration_windows(options, files));
+  }
+  const auto is_open = [](const compress::PlannedTensor& tensor) { return !tensor.by_rule; };
+  std::vector<quant::Spec> candidates;
+  if (const compress::Target* target = options.job.target) {
+    candidates = target->candidates;
+    if (candidates.size() > 1 && std::ranges::any_of(plan.compressed, is_open)) {
+      before = std::max(
+          before, compress::probing_memory(files.config, held_out_window(files), kHeldOutTokens));
+    }
+  }
+  std::size_t beside = kTokenBytes * files.config.vocab;
+  if (options.sequential) {
+    beside += compress::sequential_memory(files, options.job.sequential);
+  }
+  return [=, &plan, calibrated = options.calibrated()](int at_once) {
+    const auto tensors = static_cast<std::size_t>(at_once);
+    return std::max(compress::peak_memory(plan, calibrated, tensors, candidates) + beside, before);
+  };
+}
+
+/// Tensors to compress at a time, at most one a thread, so that --max-memory is kept.
+int fit_into(const Options& options, const std::function<std::size_t(int)>& need, int threads) {
+  if (options.max_memory.empty()) return threads;
+  const std::uint64_t limit = parse_size(options.max_memory, "--max-memory");
+  for (int at_once = threads; at_once > 0; --at_once) {
+    if (need(at_once) <= limit) return at_once;
+  }
+  fail("--max-memory {}: this job needs about {:.0f} MB", options.max_memory,
+       1e-6 * static_cast<double>(need(1)));
+}
+
+/// What was asked for by --calib, or comes of --text; if by neither, nothing.
+std::optional<io::Calibration> calibrate(const Options& options, const io::ModelFiles& files,
+                                         ThreadPool& pool) {
+  if (!options.calibration.empty()) return io::read_calibration(options.calibration);
+  if (!options.calibrates_here()) return {};
+  compress::CalibrationJob job;
+  job.out = options.job.out.string() + ".calib";
+  job.resume = true;
+  job.team = options.job.team;
+  return run_calibration(files, {.text = options.text, .tokens = options.tokens}, job, pool);
+}
+
+void run(Options options, Team& team) {
+  options.machine.choose_isa();
+  check_flags(options);
   // "out/": OUT.calib is beside it, not in it.
   if (!options.job.out.has_filename()) options.job.out = options.job.out.parent_path();
-  if (!has_target && options.spec.empty()) fail_usage("--spec: a method is expected");
-  std::vector<compress::TensorRule> asked;
-  for (const std::string& rule : options.rules) asked.push_back(compress::parse_rule(rule));
   std::string unknown;
   const io::ModelFiles files = io::open_tensors(options.model, unknown);
-  if (!unknown.empty() &&
-      (has_target || options.sequential || !options.text.empty() || !options.calibration.empty())) {
+  if (!unknown.empty() && (options.has_target() || options.calibrated())) {
     fail("{}; without calibration and with fixed specs its matrices can be compressed", unknown);
   }
-  std::vector<compress::TensorRule> rules =
-      compress::table_rules(files.config, options.tables.embed_bits, options.tables.head_bits);
-  rules.insert(rules.end(), asked.begin(), asked.end());
+  const std::vector<compress::TensorRule> rules = parse_rules(options, files.config);
   const std::optional<compress::Target> target = make_target(options, files);
   if (target) options.job.target = &*target;
   const compress::Plan plan = compress::make_plan(
@@ -173,49 +238,22 @@ void run(Options options, Team& team) {
   if (plan.compressed.empty()) fail("{}: there is nothing to compress", options.model);
   return_freed_memory();
   ThreadPool pool(options.machine.threads_of(team));
-  if (options.sequential) {
-    evaluate::Text text = evaluate::load_calibration_text(options.text);
-    options.job.sequential = cut_calibration_text(files, {.tokens = options.tokens}, text).windows;
-  }
+  if (options.sequential) options.job.sequential = cut_calibration_windows(options, files);
   if (target) check_target(files, plan, *target, pool);
-  const bool calibrated =
-      options.sequential || !options.calibration.empty() || !options.text.empty();
-  std::size_t apart = 0;  // what is not held while tensors are compressed
-  if (!options.text.empty() && options.calibration.empty() && (has_target || !options.sequential) &&
-      (options.dry_run || max_memory > 0)) {
-    evaluate::Text text = evaluate::load_calibration_text(options.text);
-    apart = compress::calibration_memory(
-        files, cut_calibration_text(files, {.tokens = options.tokens}, text).windows);
-  }
-  const auto is_open = [](const compress::PlannedTensor& tensor) { return !tensor.by_rule; };
-  if (target && target->candidates.size() > 1 && std::ranges::any_of(plan.compressed, is_open)) {
-    apart = std::max(
-        apart, compress::probing_memory(files.config, held_out_window(files), kHeldOutTokens));
-  }
-  const std::vector<quant::Spec> candidates =
-      target ? target->candidates : std::vector<quant::Spec>();
-  const auto memory_of = [&](int at_once) {
-    const std::size_t compressing =
-        compress::peak_memory(plan, calibrated, static_cast<std::size_t>(at_once), candidates) +
-        (options.sequential ? compress::sequential_memory(files, options.job.sequential) : 0);
-    return std::max(compressing + kTokenBytes * files.config.vocab, apart);
-  };
   options.job.at_once = pool.size();
-  while (max_memory > 0 && memory_of(options.job.at_once) > max_memory) {
-    if (--options.job.at_once == 0) {
-      fail("--max-memory {}: this job needs about {:.0f} MB", options.max_memory,
-           1e-6 * static_cast<double>(memory_of(1)));
+  if (options.dry_run || !options.max_memory.empty()) {
+    const auto need = memory_need(options, files, plan);
+    options.job.at_once = fit_into(options, need, pool.size());
+    if (options.dry_run && team.leads()) {
+      const std::size_t memory = need(options.job.at_once);
+      if (target) {
+        print_target(files, plan, *target, memory);
+      } else {
+        print_plan(files, plan, compress::estimate(files, plan, options.calibrated(), pool), memory,
+                   pool.size(), options.sequential);
+      }
     }
-  }
-  if (options.dry_run) {
-    if (!team.leads()) return;
-    if (target) {
-      print_target(files, plan, *target, memory_of(options.job.at_once));
-    } else {
-      print_plan(files, plan, compress::estimate(files, plan, calibrated, pool),
-                 memory_of(options.job.at_once), pool.size(), options.sequential);
-    }
-    return;
+    if (options.dry_run) return;
   }
   if (!unknown.empty() && team.leads()) {
     fmt::print(stderr, "{}; its matrices are compressed, left alone are: {}\n", unknown,
@@ -225,17 +263,7 @@ void run(Options options, Team& team) {
   if (team.leads()) check_destination(options.job);
   options.job.team = &team;
   notice_interrupts(!team.leads());
-  std::optional<io::Calibration> calibration;
-  if (!options.calibration.empty()) {
-    calibration = io::read_calibration(options.calibration);
-  } else if (!options.text.empty() && (has_target || !options.sequential)) {
-    compress::CalibrationJob job;
-    job.out = options.job.out.string() + ".calib";
-    job.resume = true;
-    job.team = &team;
-    calibration =
-        run_calibration(files, {.text = options.text, .tokens = options.tokens}, job, pool);
-  }
+  const std::optional<io::Calibration> calibration = calibrate(options, files, pool);
   if (calibration) options.job.calibration = &*calibration;
   compress::run_job(files, plan, describe_job(files, plan, options.job, pool), options.job, pool);
 }

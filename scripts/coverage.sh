@@ -8,9 +8,12 @@ cmake --preset coverage >/dev/null
 cmake --build --preset coverage --parallel "$(nproc)" >/dev/null
 cd build/coverage
 find . -name '*.gcda' -delete
-for test in base io linalg quant; do "tests/${test}_test" --gtest_brief=1; done
+tests/io_test --gtest_brief=1 &
+tests/quant_test --gtest_brief=1
+wait $!
 for target in tests/fuzz_*; do "$target" "../../tests/fuzz/corpus/${target#tests/fuzz_}" 2 >/dev/null; done
 cd ../..
 for folder in io quant; do
-  gcovr --root . --filter "squish/$folder/" --exclude-throw-branches --fail-under-line 90 build/coverage
+  # Threads count without a lock, so that a count may come out wrong (even negative): whether a line ran does not.
+  gcovr --root . --filter "squish/$folder/" --exclude-throw-branches --gcov-ignore-parse-errors --fail-under-line 90 build/coverage
 done

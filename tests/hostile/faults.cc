@@ -1,7 +1,7 @@
 // To be preloaded (LD_PRELOAD): the call number FAULT_AT of those that open, map, write, sync,
 // rename or remove something in the folder FAULT_DIR fails, as a disk that is full or broken has
 // it; with FAULT_OF=memory, of those that ask for memory once main() has begun, whoever asks but
-// two libraries. How many there were is written to FAULT_COUNT at the end.
+// three libraries. How many there were is written to FAULT_COUNT at the end.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <link.h>
@@ -72,8 +72,11 @@ void find_careless() {
       nullptr);
 }
 
+/// While glibc notes the destructor of a thread's object: with no memory for the note it aborts.
+thread_local bool is_noting = false;
+
 bool allocation_fails(const void* caller) {
-  if (!memory_fails) return false;
+  if (!memory_fails || is_noting) return false;
   const auto at = reinterpret_cast<std::uintptr_t>(caller);
   for (const auto& [begin, end] : careless) {
     if (at >= begin && at < end) return false;
@@ -144,6 +147,14 @@ int posix_memalign(void** made, size_t alignment, size_t size) noexcept {
   if (allocation_fails(__builtin_return_address(0))) return ENOMEM;
   *made = __libc_memalign(alignment, size);
   return *made == nullptr ? ENOMEM : 0;
+}
+
+int __cxa_thread_atexit_impl(void (*destroy)(void*), void* object, void* library) {
+  static const auto real = next<int (*)(void (*)(void*), void*, void*)>("__cxa_thread_atexit_impl");
+  is_noting = true;
+  const int code = real(destroy, object, library);
+  is_noting = false;
+  return code;
 }
 
 int __libc_start_main(int (*main)(int, char**, char**), int count, char** words, void (*init)(),

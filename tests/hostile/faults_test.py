@@ -120,9 +120,14 @@ class Faults(unittest.TestCase):
     def test_bench(self):
         self.assertGreater(self.check_bench("files"), 20)
 
-    def test_memory(self):
-        for check in (self.check_quantize, self.check_calibrate, self.check_bench):
-            check("memory")
+    def test_memory_of_quantize(self):
+        self.check_quantize("memory")
+
+    def test_memory_of_calibrate(self):
+        self.check_calibrate("memory")
+
+    def test_memory_of_bench(self):
+        self.check_bench("memory")
 
 
 if __name__ == "__main__":

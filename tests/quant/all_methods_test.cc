@@ -16,6 +16,7 @@
 #include "squish/base/isa.h"
 #include "squish/base/random.h"
 #include "squish/quant/quantizer.h"
+#include "tests/quant/methods.h"
 #include "tests/test_name.h"
 
 namespace squish::quant {
@@ -75,30 +76,8 @@ Matrix make(std::size_t rows, std::size_t cols, const std::function<double(std::
   return w;
 }
 
-Matrix gaussian(std::size_t rows, std::size_t cols, double sigma = 0.02) {
-  const CounterRng rng(1, "weights");
-  return make(rows, cols, [&](std::size_t i) { return sigma * rng.normal(i); });
-}
-
-double snr_db(const Matrix& w, const Matrix& decoded) {
-  double signal = 0, noise = 0;
-  for (std::size_t i = 0; i < w.size(); ++i) {
-    const double x = w.data()[i], d = x - decoded.data()[i];
-    signal += x * x;
-    noise += d * d;
-  }
-  return noise == 0 ? std::numeric_limits<double>::infinity() : 10 * std::log10(signal / noise);
-}
-
 bool all_finite(const Matrix& w) {
   return std::all_of(w.data(), w.data() + w.size(), [](float x) { return std::isfinite(x); });
-}
-
-bool same_bytes(const Packed& a, const Packed& b) {
-  return std::equal(a.sections.begin(), a.sections.end(), b.sections.begin(), b.sections.end(),
-                    [](const Section& s, const Section& t) {
-                      return s.name == t.name && s.part == t.part && s.bytes == t.bytes;
-                    });
 }
 
 class EveryMethod : public testing::TestWithParam<Case> {
@@ -123,14 +102,14 @@ TEST(AllMethods, AreCoveredHere) {
 }
 
 TEST_P(EveryMethod, StaysInItsBandOnGaussianWeights) {
-  const Matrix w = gaussian(128, 256);
-  const double snr = snr_db(w, there_and_back(w));
-  EXPECT_GT(snr, GetParam().low);
-  EXPECT_LT(snr, GetParam().high);
+  const Matrix w = gaussian(128, 256, 1);
+  const double db = snr(w, there_and_back(w));
+  EXPECT_GT(db, GetParam().low);
+  EXPECT_LT(db, GetParam().high);
 }
 
 TEST_P(EveryMethod, CountsTheBytesThatItStores) {
-  const Packed packed = encode(gaussian(48, 80));
+  const Packed packed = encode(gaussian(48, 80, 1));
   std::uint64_t bytes = 0;
   for (const Section& section : packed.sections) bytes += section.bytes.size();
   EXPECT_EQ(packed.bits().total(), 8 * bytes);
@@ -141,7 +120,7 @@ TEST_P(EveryMethod, CountsTheBytesThatItStores) {
 }
 
 TEST_P(EveryMethod, GivesTheSameBytesOnAnyNumberOfThreads) {
-  const Matrix w = gaussian(100, 130);
+  const Matrix w = gaussian(100, 130, 1);
   ThreadPool one(1), three(3), four(4);
   const Packed reference = quantize(w, spec_, {one, 5, "tensor"});
   const Matrix decoded = dequantize(reference, one);
@@ -155,14 +134,14 @@ TEST_P(EveryMethod, GivesTheSameBytesOnAnyNumberOfThreads) {
 TEST_P(EveryMethod, TakesAnyShape) {
   for (const auto& [rows, cols] : std::vector<std::pair<std::size_t, std::size_t>>{
            {1, 1}, {1, 7}, {7, 1}, {3, 5}, {1, 300}, {300, 1}, {17, 33}, {64, 64}, {65, 100}}) {
-    const Matrix w = gaussian(rows, cols), decoded = there_and_back(w);
+    const Matrix w = gaussian(rows, cols, 1), decoded = there_and_back(w);
     EXPECT_TRUE(all_finite(decoded)) << rows << " x " << cols;
-    EXPECT_GT(snr_db(w, decoded), 2) << rows << " x " << cols;
+    EXPECT_GT(snr(w, decoded), 2) << rows << " x " << cols;
   }
 }
 
 TEST_P(EveryMethod, TakesWindowsOnALargerMatrix) {
-  Matrix wide = gaussian(40, 100);
+  Matrix wide = gaussian(40, 100, 1);
   const MatrixView window(&wide(3, 10), 30, 60, 100);
   Matrix copy(30, 60);
   for (std::size_t i = 0; i < 30; ++i) {
@@ -203,23 +182,23 @@ TEST_P(EveryMethod, TakesExtremeValues) {
   for (const auto& [name, w] : normal_range) {
     const Matrix decoded = there_and_back(w);
     EXPECT_TRUE(all_finite(decoded)) << name;
-    EXPECT_GT(snr_db(w, decoded), 0) << name;
+    EXPECT_GT(snr(w, decoded), 0) << name;
   }
 
-  const double usual = snr_db(gaussian(24, 40), there_and_back(gaussian(24, 40)));
+  const double usual = snr(gaussian(24, 40, 1), there_and_back(gaussian(24, 40, 1)));
   if (half_scales()) {
-    EXPECT_THAT([&] { encode(gaussian(24, 40, 1e12)); },
+    EXPECT_THAT([&] { encode(gaussian(24, 40, 1, 1e12)); },
                 ThrowsMessage<Error>(HasSubstr("use scale=f32")));
   } else {
     for (const double sigma : {1e-15, 1e10, 2e14}) {
-      const Matrix w = gaussian(24, 40, sigma);
-      EXPECT_NEAR(snr_db(w, there_and_back(w)), usual, 0.5) << sigma;
+      const Matrix w = gaussian(24, 40, 1, sigma);
+      EXPECT_NEAR(snr(w, there_and_back(w)), usual, 0.5) << sigma;
     }
-    const Matrix tiny = gaussian(24, 40, 1e-30);  // its squares are zero as floats
-    EXPECT_GT(snr_db(tiny, there_and_back(tiny)), usual - 5);
+    const Matrix tiny = gaussian(24, 40, 1, 1e-30);  // its squares are zero as floats
+    EXPECT_GT(snr(tiny, there_and_back(tiny)), usual - 5);
   }
   for (const double sigma : {1e-39, 1e-44}) {  // denormals: nothing is promised but sanity
-    EXPECT_TRUE(all_finite(there_and_back(gaussian(24, 40, sigma)))) << sigma;
+    EXPECT_TRUE(all_finite(there_and_back(gaussian(24, 40, 1, sigma)))) << sigma;
   }
 }
 
@@ -229,7 +208,7 @@ TEST_P(EveryMethod, RejectsWeightsOutsideItsDomain) {
                                                   {std::numeric_limits<float>::infinity(), "inf"},
                                                   {-std::numeric_limits<float>::infinity(), "-inf"},
                                                   {1.1e15f, "1.1e+15"}}) {
-    Matrix w = gaussian(9, 17);
+    Matrix w = gaussian(9, 17, 1);
     w(4, 11) = value;
     EXPECT_THAT([&] { encode(w); },
                 ThrowsMessage<Error>(AllOf(HasSubstr("(4, 11)"), HasSubstr(text))));
@@ -238,7 +217,7 @@ TEST_P(EveryMethod, RejectsWeightsOutsideItsDomain) {
 }
 
 TEST_P(EveryMethod, RejectsMissingAndMisshapenSections) {
-  const Packed good = encode(gaussian(20, 24));
+  const Packed good = encode(gaussian(20, 24, 1));
   Matrix out(20, 24);
   for (std::size_t s = 0; s < good.sections.size(); ++s) {
     const std::string& name = good.sections[s].name;
@@ -261,7 +240,7 @@ TEST_P(EveryMethod, RejectsMissingAndMisshapenSections) {
 }
 
 TEST_P(EveryMethod, SurvivesAnyBytes) {
-  const Packed packed = encode(gaussian(20, 24));
+  const Packed packed = encode(gaussian(20, 24, 1));
   const CounterRng rng(3, "noise");
   std::uint64_t next = 0;
   for (int repeat = 0; repeat < 20; ++repeat) {
@@ -296,16 +275,16 @@ double difference(const Packed& a, const Packed& b) {
 // where a sum lies on the edge between two codes.
 TEST_P(EveryMethod, HasAlmostTheSameBytesAndTheSameQualityOnEachInstructionSet) {
   const double most = spec_.full().find("clip=mse") != std::string::npos ? 0.12 : 0.002;
-  const Matrix w = gaussian(96, 120);
+  const Matrix w = gaussian(96, 120, 1);
   const Packed packed = encode(w);
-  const double reference = snr_db(w, dequantize(packed, pool_));
+  const double reference = snr(w, dequantize(packed, pool_));
   for (const Isa isa : available_isas()) {
     set_isa(isa);
     const Packed other = encode(w);
-    const double snr = snr_db(w, dequantize(other, pool_));
+    const double db = snr(w, dequantize(other, pool_));
     set_isa(available_isas().back());
     EXPECT_LE(difference(other, packed), most) << to_string(isa);
-    EXPECT_NEAR(snr, reference, 0.01) << to_string(isa);
+    EXPECT_NEAR(db, reference, 0.01) << to_string(isa);
   }
 }
 

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# What threads share, under ThreadSanitizer: the tests of what has a pool of threads, all but those that one-threaded encoders
+# make long. ./test.sh tsan runs everything, which takes hours.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+slow='*/trellis:*/trellis_bits_?:*/trellis_code_hyb'  # L = 16; the code is that of the fast ones
+declare -A tests=([base]='*' [linalg]='*' [model]='*' [compress]='*' [kernels]='*NumbersOfThreads*'
+                  [quant]="*Threads*:-$slow")
+cmake --preset tsan >/dev/null
+cmake --build --preset tsan --parallel "$(nproc)" --target $(printf "%s_test " "${!tests[@]}") >/dev/null
+for folder in "${!tests[@]}"; do printf '%s\0' "--gtest_filter=${tests[$folder]}" "build/tsan/tests/${folder}_test"; done |
+  xargs -0 -n 2 -P "$(nproc)" sh -c '"$1" "$0" --gtest_brief=1'
