@@ -206,15 +206,16 @@ void run(const Options& options) {
   std::vector<compress::TensorRule> tables;
   const evaluate::PassageOptions passage_options = options.text.options();
   check_output(options.output, {options.model, evaluate::split_weights_path(options.weights).file,
-                                options.text.data});
+                                options.text.data, options.calibration});
   ThreadPool pool(options.machine.threads);
   if (!options.html.empty()) {
     if (std::filesystem::weakly_canonical(options.html) ==
         std::filesystem::weakly_canonical(options.output)) {
       fail_usage("--html {}: is the results file", options.html);
     }
-    check_output(options.html, {options.output, options.model, options.text.data,
-                                evaluate::split_weights_path(options.weights).file});
+    check_output(options.html,
+                 {options.output, options.model, options.text.data, options.calibration,
+                  evaluate::split_weights_path(options.weights).file});
   }
   if (!options.model.empty() && !options.dry_run) {
     subject = open_subject(options, passage_options, pool);

@@ -40,6 +40,7 @@ void print_summary(const std::string& output, const io::Calibration& calibration
 }
 
 void merge(const Options& options, ThreadPool& pool) {
+  for (const std::string& file : options.merge) check_output(options.output, {file});
   std::vector<io::Calibration> parts;
   for (const std::string& file : options.merge) parts.push_back(io::read_calibration(file));
   const io::Calibration merged = io::merge_calibrations(std::move(parts), pool);
@@ -142,11 +143,16 @@ void add_calibrate(CLI::App& app, Team& team) {
                    "have to be there lies in files beside the output")
       ->check(not_empty);
   options->saving.add_flags(*command);
-  command
-      ->add_option("--merge", options->merge,
-                   "Instead of running a model: add up these calibrations of one model")
-      ->expected(2, 1 << 20)
-      ->check(not_empty);
+  CLI::Option* const merge =
+      command
+          ->add_option("--merge", options->merge,
+                       "Instead of running a model: add up these calibrations of one model")
+          ->expected(2, 1 << 20)
+          ->check(not_empty);
+  for (const char* flag :
+       {"--text", "--tokens", "--ctx", "--held-out", "--max-memory", "--resume", "--save-every"}) {
+    merge->excludes(command->get_option(flag));
+  }
   options->machine.add_flags(*command);
   command->footer(
       "Examples:\n"

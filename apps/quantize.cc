@@ -256,8 +256,8 @@ void run(Options options, Team& team) {
     if (options.dry_run) return;
   }
   if (!unknown.empty() && team.leads()) {
-    fmt::print(stderr, "{}; its matrices are compressed, left alone are: {}\n", unknown,
-               fmt::join(plan.kept, ", "));
+    fmt::print(stderr, "{}; its matrices are compressed, left alone are: {}\n", printable(unknown),
+               printable(fmt::format("{}", fmt::join(plan.kept, ", "))));
   }
   if (options.job.out.empty()) fail_usage("--output: a directory to write is expected");
   if (team.leads()) check_destination(options.job);

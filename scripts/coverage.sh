@@ -9,8 +9,9 @@ cmake --build --preset coverage --parallel "$(nproc)" >/dev/null
 cd build/coverage
 find . -name '*.gcda' -delete
 tests/io_test --gtest_brief=1 &
+readers=$!
 tests/quant_test --gtest_brief=1
-wait $!
+wait "$readers"
 for target in tests/fuzz_*; do "$target" "../../tests/fuzz/corpus/${target#tests/fuzz_}" 2 >/dev/null; done
 cd ../..
 for folder in io quant; do

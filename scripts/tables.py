@@ -31,10 +31,6 @@ def duration(seconds):
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def size(count):
-    return f"{1e-12 * count:.1f} TB" if count > 1e12 else f"{1e-9 * count:.1f} GB" if count < 1e10 else f"{1e-9 * count:.0f} GB"
-
-
 def spread(value, digits):
     return f"{value['median']:.{digits}f} ({value['min']:.{digits}f} to {value['max']:.{digits}f})"
 
@@ -94,10 +90,7 @@ COLUMNS = {
 } | {f"snr_{width}": (f"L = {width}", lambda row, key=f"snr_{width}": number(row.get(key), 2)) for width in range(8, 17)
 } | {f"decode_{isa}": (title, lambda row, isa=isa: decoding(row.get(isa))) for isa, title in (
     ("avx2", "AVX2"), ("avx512", "AVX-512"), ("avx512vbmi", "VBMI, GFNI"))
-} | {key: (title, lambda row, key=key: size(row[key])) for key, title in (
-    ("model_bytes", "Model"), ("checkpoint_bytes", "Checkpoint, 2 bits"), ("calibration_bytes", "Calibration"),
-    ("quantize_memory", "Memory of a rank, quantize"), ("calibrate_memory", "calibrate"),
-    ("quantize_traffic", "Read and written, quantize"), ("calibrate_traffic", "calibrate by ranks"))}
+}
 
 
 LEFT = ("method", "model", "kv", "calibrated", "what", "shapes", "racer", "race", "spec", "shape", "kernel", "target", "commit")

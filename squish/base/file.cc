@@ -9,6 +9,7 @@
 #include <array>
 #include <cerrno>
 #include <cstdlib>
+#include <functional>
 #include <system_error>
 #include <utility>
 
@@ -42,10 +43,13 @@ std::filesystem::path resolve_target(const std::filesystem::path& path) {
   fail("{}: cannot be written: {}", path.string(), error.message());
 }
 
-/// A name for this process's unfinished file in `folder`.
+/// A name for this process's unfinished file in `folder`, which hosts may share.
 std::filesystem::path partial_name(const std::filesystem::path& folder,
                                    const std::filesystem::path& name) {
-  return folder / fmt::format("{}.{}.partial", name.string(), ::getpid());
+  std::array<char, 256> host{};
+  ::gethostname(host.data(), host.size() - 1);
+  return folder / fmt::format("{}.{}.{}.partial", name.string(),
+                              std::hash<std::string_view>{}(host.data()), ::getpid());
 }
 
 /// A partial file that goes unless it was renamed into place.
@@ -69,6 +73,16 @@ std::string read_text(const std::filesystem::path& path, std::size_t limit) {
   return text;
 }
 
+bool write_all(int fd, std::string_view content) {
+  while (!content.empty()) {
+    const ssize_t written = ::write(fd, content.data(), content.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written <= 0) return false;
+    content.remove_prefix(static_cast<std::size_t>(written));
+  }
+  return true;
+}
+
 void write_atomically(const std::filesystem::path& path, std::string_view content) {
   write_atomically(path, {&content, 1});
 }
@@ -89,13 +103,8 @@ void write_atomically(const std::filesystem::path& path, std::span<const std::st
   Descriptor file(partial, O_WRONLY | O_CREAT | O_TRUNC, 0644);
   if (file.get() < 0) fail("{}: cannot be written: {}", path.string(), errno_text());
   Unfinished unfinished{partial};
-  for (std::string_view content : pieces) {
-    while (!content.empty()) {
-      const ssize_t written = ::write(file.get(), content.data(), content.size());
-      if (written < 0 && errno == EINTR) continue;
-      if (written <= 0) give_up("written");
-      content.remove_prefix(static_cast<std::size_t>(written));
-    }
+  for (const std::string_view content : pieces) {
+    if (!write_all(file.get(), content)) give_up("written");
   }
   if (::fsync(file.get()) != 0) give_up("synced");
   if (file.close() != 0) give_up("closed");
@@ -146,12 +155,18 @@ FileLock lock_directory(const std::filesystem::path& directory, bool wait) {
   if (!std::filesystem::is_directory(directory)) {
     fail("{}: expected a directory", directory.string());
   }
+  const auto is_taken = [&](FileLock& lock) {
+    if (lock.take(wait)) return true;
+    if (errno == EWOULDBLOCK) fail("{}: another squish is writing there", directory.string());
+    return false;
+  };
   FileLock lock(directory);
   if (!lock.is_open()) fail("{}: cannot be opened: {}", directory.string(), errno_text());
-  if (!lock.take(wait) && errno == EWOULDBLOCK) {
-    fail("{}: another squish is writing there", directory.string());
-  }
-  return lock;
+  if (is_taken(lock)) return lock;
+  // NFS locks no directory, as that is open for reading alone.
+  FileLock inside(directory / kLockFile);
+  is_taken(inside);  // else the file system knows no locks
+  return inside;
 }
 
 std::filesystem::path user_cache() {
@@ -175,5 +190,16 @@ std::string sha256(std::span<const std::byte> bytes) {
 }
 
 std::string sha256(std::string_view text) { return sha256(std::as_bytes(std::span(text))); }
+
+namespace {
+constexpr std::size_t kShortDigest = 16;
+}
+
+std::string short_digest(const std::string& sha256) { return sha256.substr(0, kShortDigest); }
+
+bool is_short_digest(std::string_view name) {
+  return name.size() == kShortDigest &&
+         name.find_first_not_of("0123456789abcdef") == std::string_view::npos;
+}
 
 }  // namespace squish

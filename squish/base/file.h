@@ -20,6 +20,9 @@ void write_atomically(const std::filesystem::path& path, std::string_view conten
 /// The same for content in pieces, one after the other: what lies in many places needs no copy.
 void write_atomically(const std::filesystem::path& path, std::span<const std::string_view> pieces);
 
+/// All of it, in as many calls as it takes; false: errno says why not.
+bool write_all(int fd, std::string_view content);
+
 /// Error if write_atomically() to `path` would fail from the start: for a check before long work.
 /// Leaves nothing behind.
 void check_writable(const std::filesystem::path& path);
@@ -43,8 +46,10 @@ class FileLock {
   int fd_;
 };
 
+/// Where a file system locks no directories this file in it is locked; it stays.
+inline constexpr const char* kLockFile = ".squish.lock";
 /// Keeps other jobs off a directory, or has this one `wait` for them. Error if it is none, or
-/// another has it.
+/// another has it. Nobody is kept off where the file system knows no locks.
 FileLock lock_directory(const std::filesystem::path& directory, bool wait = false);
 
 /// ${XDG_CACHE_HOME:-~/.cache}/squish, which may not exist.
@@ -53,5 +58,8 @@ std::filesystem::path user_cache();
 /// Lower-case hexadecimal SHA-256.
 std::string sha256(std::span<const std::byte> bytes);
 std::string sha256(std::string_view text);
+/// The first 16 digits of a digest, a folder's name; whether a name is such.
+std::string short_digest(const std::string& sha256);
+bool is_short_digest(std::string_view name);
 
 }  // namespace squish

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "squish/base/text.h"
+
 namespace squish {
 namespace {
 
@@ -38,7 +40,7 @@ Progress::~Progress() {
 void Progress::advance(double units, const std::string& note) {
   const std::lock_guard lock(mutex_);
   done_ = std::min(total_, done_ + units);
-  note_ = note;
+  note_ = printable(note);
   if (quiet_) return;
   const auto now = std::chrono::steady_clock::now();
   const auto pause = terminal_ ? std::chrono::milliseconds(100) : std::chrono::milliseconds(10000);

@@ -261,6 +261,7 @@ class Job {
   void remove_folder() const {
     clear_folder([](const std::string&) { return true; });
     std::error_code ignored;  // what is left behind is harmless
+    fs::remove(folder_ / kLockFile, ignored);
     fs::remove(folder_, ignored);
   }
 

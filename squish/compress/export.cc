@@ -18,9 +18,10 @@ namespace fs = std::filesystem;
 
 constexpr std::size_t kShardBytes = std::size_t{1} << 30;
 
-/// The bytes of `weights` as `type`; Error where that has no room for a weight.
-std::vector<std::byte> to_type(ConstMatrixView weights, io::DType type, const std::string& name,
-                               ThreadPool& pool) {
+/// The bytes of `weights`, those of `name` in the model at `path`, as `type`; Error where that has
+/// no room for a weight.
+std::vector<std::byte> to_type(ConstMatrixView weights, io::DType type, const fs::path& path,
+                               const std::string& name, ThreadPool& pool) {
   const std::size_t size = io::block_size(type).bytes;
   std::vector<std::byte> bytes(weights.size() * size);
   parallel_for(pool, weights.size(), std::size_t{1} << 16, [&](std::size_t begin, std::size_t end) {
@@ -33,7 +34,8 @@ std::vector<std::byte> to_type(ConstMatrixView weights, io::DType type, const st
       const std::uint16_t half = type == io::DType::F16 ? to_f16(w) : to_bf16(w);
       const float back = type == io::DType::F16 ? from_f16(half) : from_bf16(half);
       if (!std::isfinite(back)) {
-        fail("tensor '{}' holds {:g}, which {} has no room for", name, w, io::to_string(type));
+        fail("{}: tensor '{}' holds {:g}, which {} has no room for", path.string(), name, w,
+             io::to_string(type));
       }
       std::memcpy(bytes.data() + 2 * i, &half, 2);
     }
@@ -96,7 +98,7 @@ void write_plain(const io::ModelFiles& files, io::DType type, const fs::path& di
     std::vector<io::StoredTensor> stored;
     for (const std::string& name : shards[i]) {
       const Matrix weights = model::load_weights(files, name, pool);
-      bytes.push_back(to_type(weights, type, name, pool));
+      bytes.push_back(to_type(weights, type, files.path, name, pool));
       stored.push_back({name, type, files.table.at(name).shape, bytes.back()});
       shard_of[name] = file;
       progress.advance(1, name);

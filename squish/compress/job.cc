@@ -33,7 +33,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::size_t kDigestLength = 16;  // of a folder's name
 // Holds activations between two layers while a sequential job is unfinished.
 constexpr const char* kSequential = "sequential";
 
@@ -43,7 +42,7 @@ bool holds_something(const fs::path& directory) {
   if (!fs::is_directory(directory)) fail("{}: expected a directory", directory.string());
   const fs::directory_iterator entries(directory);
   return std::any_of(begin(entries), end(entries), [](const fs::directory_entry& entry) {
-    return entry.path().extension() != ".partial";
+    return entry.path().extension() != ".partial" && entry.path().filename() != kLockFile;
   });
 }
 
@@ -113,6 +112,7 @@ class Job {
       fail("{}: this is another job and cannot be resumed: {}", file.string(), what);
   }
 
+  /// In a folder of squish's own.
   static void remove_partial_files(const fs::path& directory) {
     for (const auto& entry : fs::recursive_directory_iterator(directory)) {
       if (entry.path().extension() == ".partial") fs::remove(entry.path());
@@ -321,7 +321,7 @@ class Job {
       }
       folders.push_back(options_.candidates.empty()
                             ? options_.out / kCandidates / std::to_string(folders.size())
-                            : options_.candidates / io::job_digest(job).substr(0, kDigestLength));
+                            : options_.candidates / short_digest(io::job_digest(job)));
     }
     return folders;
   }
@@ -333,7 +333,10 @@ class Job {
     std::optional<FileLock> of_ranks;
     if (!options_.candidates.empty() && team_.leads()) {
       of_ranks.emplace(lock_directory(options_.candidates, true));
-      remove_partial_files(options_.candidates);
+      for (const auto& entry : fs::directory_iterator(options_.candidates)) {
+        const bool is_ours = is_short_digest(entry.path().filename().string());
+        if (is_ours && entry.is_directory()) remove_partial_files(entry.path());
+      }
       if (team_.size() == 1) of_ranks.reset();
     }
     team_.broadcast("");
@@ -386,8 +389,7 @@ class Job {
       if (found[i]) {
         const io::Tensor& known = found[i]->at(tensor.name);
         stored[i] = {known.stored_bytes(),
-                     loss(io::read_matrix(files_.table.at(tensor.name), pool_),
-                          io::read_matrix(known, pool_), inputs[i])};
+                     loss(read(tensor.name), io::read_matrix(known, pool_), inputs[i])};
       } else {
         const Worker worker(clock_);
         const Encoded made = encode(tensor, inputs[i], nullptr);
@@ -418,7 +420,7 @@ class Job {
   };
 
   Encoded encode(const PlannedTensor& tensor, const Input& input, Team* team) {
-    Encoded encoded{io::read_matrix(files_.table.at(tensor.name), pool_), {}, {}};
+    Encoded encoded{read(tensor.name), {}, {}};
     if (sequential_) encoded.wanted = wanted_weights(tensor, encoded.weights, team);
     encoded.packed =
         quantize(tensor, sequential_ ? encoded.wanted : encoded.weights, input.prepared, team);
@@ -456,6 +458,14 @@ class Job {
     }
     log.write(line.dump() + "\n");
     return {stored.stored_bytes(), lost};
+  }
+
+  Matrix read(const std::string& tensor) {
+    try {
+      return io::read_matrix(files_.table.at(tensor), pool_);
+    } catch (const Error& error) {
+      fail("{}: {}", files_.path.string(), error.what());
+    }
   }
 
   quant::Packed quantize(const PlannedTensor& tensor, const Matrix& weights,

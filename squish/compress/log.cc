@@ -4,12 +4,11 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cmath>
-#include <cstring>
 #include <set>
 #include <string_view>
 
+#include "squish/base/descriptor.h"
 #include "squish/base/error.h"
 #include "squish/base/file.h"
 #include "squish/compress/job.h"
@@ -87,7 +86,7 @@ std::map<std::string, json> lines_of(const io::CheckpointJob& job, const fs::pat
 Log::Log(const fs::path& checkpoint, int rank)
     : path_(log_path(checkpoint, rank)),
       fd_(::open(path_.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0644)) {
-  if (fd_ < 0) fail("{}: cannot be written: {}", path_.string(), std::strerror(errno));
+  if (fd_ < 0) fail("{}: cannot be written: {}", path_.string(), errno_text());
   char last = '\n';
   const off_t size = ::lseek(fd_, 0, SEEK_END);
   if (size > 0 && ::pread(fd_, &last, 1, size - 1) == 1 && last != '\n') write("\n");
@@ -96,9 +95,7 @@ Log::Log(const fs::path& checkpoint, int rank)
 Log::~Log() { ::close(fd_); }
 
 void Log::write(const std::string& line) {
-  if (::write(fd_, line.data(), line.size()) != static_cast<ssize_t>(line.size())) {
-    fail("{}: cannot be written: {}", path_.string(), std::strerror(errno));
-  }
+  if (!write_all(fd_, line)) fail("{}: cannot be written: {}", path_.string(), errno_text());
 }
 
 void join_logs(const fs::path& checkpoint) {

@@ -256,7 +256,6 @@ SequentialSums SequentialInputs::sums_of(LayerInput input) {
         continue;
       }
       sums.add(read_sums(file(next), sums.width, sums.stream, was_left));
-      fs::remove(file(next));
     }
   };
   team_.share(original_.hidden.parts().size(), work, collect);

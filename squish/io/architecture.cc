@@ -107,4 +107,12 @@ void check_architecture(const Architecture& architecture, const TensorTable& tab
   }
 }
 
+double llama3_scale(const Rope& rope, double rotations) {
+  if (rotations > rope.high_freq_factor) return 1;
+  if (rotations < rope.low_freq_factor) return 1 / rope.factor;
+  const double smooth =
+      (rotations - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor);
+  return (1 - smooth) / rope.factor + smooth;
+}
+
 }  // namespace squish::io

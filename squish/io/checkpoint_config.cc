@@ -1,4 +1,8 @@
 // config.json and the tokenizer's files of a checkpoint.
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
 #include "squish/base/error.h"
 #include "squish/io/architecture.h"
 #include "squish/io/checkpoint.h"
@@ -43,6 +47,27 @@ json rope_json(const Rope& rope) {
     scaling["original_max_position_embeddings"] = static_cast<std::size_t>(rope.original_context);
   }
   return scaling;
+}
+
+/// The scaling of Llama 3 that comes to the divisors which a GGUF file has in its place.
+Rope llama3_rope(const ModelFiles& source) {
+  const std::vector<float>& divisors = source.config.rope.frequency_divisors;
+  Rope rope = source.config.rope;
+  rope.scaling = Rope::Scaling::llama3;
+  rope.factor = *std::ranges::max_element(divisors);
+  rope.original_context = 8192;  // of all that Meta has published so far
+  for (std::size_t i = 0; i < divisors.size(); ++i) {
+    const double share = static_cast<double>(i) / static_cast<double>(divisors.size());
+    const double rotations =
+        rope.original_context * std::pow(rope.theta, -share) / (2 * std::numbers::pi);
+    if (std::abs(divisors[i] * llama3_scale(rope, rotations) - 1) > 1e-4) {
+      fail(
+          "{}: its divisors of RoPE's frequencies (rope_freqs.weight) are not Llama 3's, and no "
+          "other can be put into a config.json that other programs read",
+          source.path.string());
+    }
+  }
+  return rope;
 }
 
 /// config.json for a model that has none: every field that read_hf_config() reads.
@@ -139,6 +164,7 @@ void write_plain_config(const ModelFiles& source, DType type, const fs::path& di
   }
   json config = config_of(source);
   config.erase(kQuantization);
+  if (config.erase(kFrequencyDivisors) > 0) config["rope_scaling"] = rope_json(llama3_rope(source));
   config["torch_dtype"] = type == DType::F32   ? "float32"
                           : type == DType::F16 ? "float16"
                                                : "bfloat16";

@@ -26,6 +26,10 @@ struct Rope {
   /// Explicit divisors of the frequencies, head_dim / 2 of them (GGUF `rope_freqs.weight`); wins.
   std::vector<float> frequency_divisors;
 };
+/// What Llama 3's scaling multiplies a frequency by that turns `rotations` times within the
+/// original context: long wavelengths are stretched by the factor, short ones kept, others in
+/// between.
+double llama3_scale(const Rope& rope, double rotations);
 
 struct ModelConfig {
   Family family = Family::llama;

@@ -15,6 +15,7 @@ class AdditiveBooks {
   /// `stored`, which must outlive this: all books, f16, entries of `dim` components.
   AdditiveBooks(std::span<const std::byte> stored, std::size_t dim,
                 std::span<const std::size_t> sizes);
+  AdditiveBooks(AdditiveBooks&&) = default;  // no copies: its parts point into it
 
   /// Vectors of kEntryLanes that an entry takes.
   std::size_t vectors() const { return vectors_; }

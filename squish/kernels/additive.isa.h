@@ -21,7 +21,7 @@ struct AdditiveBook {
 struct AdditivePart {
   const std::uint8_t* codes;  ///< line by line, each from a byte on, LSB first
   std::size_t bytes;          ///< of all codes
-  std::size_t lines, line_bytes, steps;
+  std::size_t line_bytes, steps;
   unsigned code_bits, books;
   AdditiveBook book[kMostBooks];
   const float* x;  ///< steps factors, or vectors of as many components as entries

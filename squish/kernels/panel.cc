@@ -166,9 +166,9 @@ std::string_view to_string(PanelPath path) {
   }
 }
 
-void multiply(std::span<const Products> products, ConstMatrixView x, ThreadPool& pool) {
+void multiply(std::span<const PanelProduct> products, ConstMatrixView x, ThreadPool& pool) {
   struct Panel {
-    const Products* product;
+    const PanelProduct* product;
     std::size_t input, begin, end, step;
   };
   const PanelOps* const ops = panel_ops(panel_path());
@@ -177,7 +177,7 @@ void multiply(std::span<const Products> products, ConstMatrixView x, ThreadPool&
   auto& inputs = kept;  // the caller's, in all threads
   inputs.forms.clear();
   std::vector<Panel> panels;
-  for (const Products& product : products) {
+  for (const PanelProduct& product : products) {
     const Kernel& kernel = *product.kernel;
     assert(kernel.decodes() && product.y.cols == kernel.rows() && product.y.rows == x.rows);
     const std::size_t at = inputs.find(
@@ -195,7 +195,7 @@ void multiply(std::span<const Products> products, ConstMatrixView x, ThreadPool&
     multiply_panel(ops, {decoded.data(), panel.end - panel.begin, x.cols},
                    inputs.values[panel.input], columns(panel.product->y, panel.begin, panel.end));
   });
-  for (const Products& product : products) {
+  for (const PanelProduct& product : products) {
     const Rotation* const output = product.kernel->output();
     if (output == nullptr) continue;
     parallel_for(pool, x.rows, 16, [&](std::size_t begin, std::size_t end) {
@@ -210,7 +210,7 @@ void multiply(std::span<const Products> products, ConstMatrixView x, ThreadPool&
   }
 }
 
-void multiply(ConstMatrixView weights, ConstMatrixView x, MatrixView y, ThreadPool& pool) {
+void multiply(ConstMatrixView x, ConstMatrixView weights, MatrixView y, ThreadPool& pool) {
   const PanelOps* const ops = panel_ops(panel_path());
   if (ops == nullptr) return linalg::gemm_nt(x, weights, y, pool);
   Tokens tokens;

@@ -25,16 +25,16 @@ PanelPath panel_path();
 std::string_view to_string(PanelPath path);
 
 /// A matrix by a kernel that has decode(), and where its product goes: a row a token.
-struct Products {
+struct PanelProduct {
   const Kernel* kernel;
   MatrixView y;
 };
 
 /// All products with x, a row a token, sharing its forms. The results do not depend on the number
 /// of threads.
-void multiply(std::span<const Products> products, ConstMatrixView x, ThreadPool& pool);
+void multiply(std::span<const PanelProduct> products, ConstMatrixView x, ThreadPool& pool);
 
 /// y = x Wᵀ for weights that are decoded already.
-void multiply(ConstMatrixView weights, ConstMatrixView x, MatrixView y, ThreadPool& pool);
+void multiply(ConstMatrixView x, ConstMatrixView weights, MatrixView y, ThreadPool& pool);
 
 }  // namespace squish::kernels

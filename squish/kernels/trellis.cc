@@ -101,7 +101,7 @@ class TrellisKernel : public Kernel {
     const std::size_t first = begin / TrellisLayout::kGroup;
     const std::size_t last = (end + TrellisLayout::kGroup - 1) / TrellisLayout::kGroup;
     thread_local std::vector<std::int32_t> sums, rests;
-    sums.resize(std::max(sums.size(), last * TrellisLayout::kGroup));
+    sums.resize(std::max(sums.size(), (last - first) * TrellisLayout::kGroup));
     rests.resize(sums.size());
     for (std::size_t i = begin; i < end; ++i) y[i] = 0;
     for (const Part& part : parts_) {
@@ -116,8 +116,8 @@ class TrellisKernel : public Kernel {
       ops_.multiply[part.bits - 1](columns, after_.data(), first, last, sums.data(), rests.data());
       const float factor = x.scale[0] * part.factor;
       const auto add = linalg::vector_ops().add_integers;
-      add(factor, &sums[begin], 0, end - begin, y + begin);
-      if (fine()) add(factor / (1 << kRestBits), &rests[begin], 0, end - begin, y + begin);
+      add(factor, sums.data(), 0, end - begin, y + begin);
+      if (fine()) add(factor / (1 << kRestBits), rests.data(), 0, end - begin, y + begin);
     }
   }
 

@@ -55,8 +55,8 @@ template <int Bits>
 void multiply(const TrellisPart& part, const std::uint32_t* after, std::size_t begin,
               std::size_t end, std::int32_t* sums, std::int32_t* rests) {
   for (std::size_t g = begin; g < end; ++g) {
-    std::int32_t* const sum = sums + 8 * g;
-    std::int32_t* const rest = rests + 8 * g;
+    std::int32_t* const sum = sums + 8 * (g - begin);
+    std::int32_t* const rest = rests + 8 * (g - begin);
     for (std::size_t r = 0; r < 8; ++r) sum[r] = rest[r] = 0;
     for_values<Bits>(part, after, g, [&](std::size_t r, std::size_t j, std::int32_t weight) {
       sum[r] += weight * part.x[j];
@@ -316,8 +316,9 @@ void multiply_by(const TrellisPart& part, const std::uint32_t* after, std::size_
           add_rows<Rest>(decoder, v, Factor(part.x + col), Factor(second + col), sum);
         });
     for (std::size_t r = 0; r < 8; ++r) {
-      sums[8 * g + r] = total(sum.of_x[r]) - kOffset * part.sum_x;
-      if constexpr (Rest) rests[8 * g + r] = total(sum.of_rest[r]) - kOffset * part.sum_rest;
+      sums[8 * (g - begin) + r] = total(sum.of_x[r]) - kOffset * part.sum_x;
+      if constexpr (Rest)
+        rests[8 * (g - begin) + r] = total(sum.of_rest[r]) - kOffset * part.sum_rest;
     }
   }
 }

@@ -38,8 +38,8 @@ struct TrellisOps {
   /// begin <= g < end. By bits - 1.
   void (*decode[4])(const TrellisPart& part, const std::uint32_t* after, std::size_t begin,
                     std::size_t end, float factor, bool add, float* rows, std::size_t stride);
-  /// sums[8 g + r] = row's values . x, and rests the same of rest, for groups begin <= g < end;
-  /// after[g] follows g in its ring. By bits - 1, of 1 to 4 bits.
+  /// sums[8 (g - begin) + r] = row's values . x, and rests the same of rest, for groups begin <= g
+  /// < end; after[g] follows g in its ring. By bits - 1, of 1 to 4 bits.
   void (*multiply[4])(const TrellisPart& part, const std::uint32_t* after, std::size_t begin,
                       std::size_t end, std::int32_t* sums, std::int32_t* rests);
 };

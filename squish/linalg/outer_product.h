@@ -6,7 +6,7 @@
 #include "squish/base/threads.h"
 #include "squish/linalg/symmetric.h"
 
-/// Sums of outer products x xᵀ, of which the upper triangle alone is kept (symmetric.h).
+/// Sums over tokens: of outer products, and of the vectors themselves.
 namespace squish::linalg {
 
 /// triangle += upper triangle of Xᵀ X; x: tokens x n, finite. Products are summed in f32 over 512

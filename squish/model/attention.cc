@@ -104,8 +104,7 @@ void attend_one(const io::ModelConfig& config, std::span<const float> queries, c
       float* const part = scratch.parts.data() + (h * chunks + chunk) * part_size;
       loops.multiply(kv.keys + at, d, query, 0, n, scores);
       if (is_int8) {
-        float offset = 0;
-        ops.matvec(reference_of(kv, shared, start, d), 1, d, d, query, &offset);
+        const float offset = ops.dot(reference_of(kv, shared, start, d), query, d);
         for (std::size_t i = 0; i < n; ++i) {
           scores[i] = scores[i] * kv.key_units[position + i] + offset;
         }
@@ -134,8 +133,8 @@ void attend_one(const io::ModelConfig& config, std::span<const float> queries, c
   for (std::size_t h = 0; h < config.heads; ++h) put_together(h);
 }
 
-/// Positions [begin, end) of one head, as floats.
 enum class Of { keys, values };
+/// Positions [begin, end) of one head, as floats.
 ConstMatrixView positions(const KvView& kv, Of of, std::size_t head, std::size_t begin,
                           std::size_t end, std::size_t d, AlignedVector<float>& storage) {
   const std::size_t first = head * kv.capacity + begin, n = end - begin;

@@ -41,29 +41,17 @@ void multiply_each(ConstMatrixView x, const kernels::Kernel& kernel, MatrixView 
 
 class DenseLinear : public Linear {
  public:
-  DenseLinear(std::shared_ptr<const Matrix> weights, std::unique_ptr<const kernels::Kernel> kernel,
-              std::size_t fused, std::size_t kernel_bytes)
-      : weights_(std::move(weights)),
-        kernel_(std::move(kernel)),
-        fused_(fused),
-        bytes_(kernel_ != nullptr ? kernel_bytes : weights_->size() * sizeof(float)) {}
+  explicit DenseLinear(std::shared_ptr<const Matrix> weights) : weights_(std::move(weights)) {}
 
   std::size_t rows() const override { return weights_->rows(); }
   std::size_t cols() const override { return weights_->cols(); }
-  std::size_t weight_bytes() const override { return bytes_; }
-  const kernels::Kernel* kernel() const override { return kernel_.get(); }
+  std::size_t weight_bytes() const override { return weights_->size() * sizeof(float); }
   void apply(ConstMatrixView x, MatrixView y, ThreadPool& pool) const override {
-    if (kernel_ != nullptr && x.rows <= fused_) {
-      multiply_each(x, *kernel_, y, pool);
-    } else {
-      multiply(x, *weights_, y, pool);
-    }
+    multiply(x, *weights_, y, pool);
   }
 
  private:
   std::shared_ptr<const Matrix> weights_;
-  std::unique_ptr<const kernels::Kernel> kernel_;
-  std::size_t fused_, bytes_;
 };
 
 class StoredLinear : public Linear {
@@ -83,14 +71,14 @@ class StoredLinear : public Linear {
   void apply(ConstMatrixView x, MatrixView y, ThreadPool& pool) const override {
     if (kernel() != nullptr && x.rows <= fused_) return multiply_each(x, *kernel(), y, pool);
     if (decodes(x.rows)) {
-      const kernels::Products product{kernel(), y};
+      const kernels::PanelProduct product{kernel(), y};
       return kernels::multiply({&product, 1}, x, pool);
     }
     thread_local AlignedVector<float> decoded;
     if (decoded.size() < rows() * cols()) decoded.resize(rows() * cols());
     const MatrixView weights(decoded.data(), rows(), cols());
     weights_.decode(weights, pool);
-    if (kernel() != nullptr) return kernels::multiply(weights, x, y, pool);
+    if (kernel() != nullptr) return kernels::multiply(x, weights, y, pool);
     multiply(x, weights, y, pool);
   }
 
@@ -105,7 +93,7 @@ void apply_all(std::span<const Linear* const> layers, ConstMatrixView x,
                std::span<const MatrixView> y, ThreadPool& pool) {
   assert(layers.size() == y.size());
   if (std::ranges::all_of(layers, [&](const Linear* layer) { return layer->decodes(x.rows); })) {
-    std::vector<kernels::Products> products;
+    std::vector<kernels::PanelProduct> products;
     for (std::size_t i = 0; i < layers.size(); ++i) products.push_back({layers[i]->kernel(), y[i]});
     kernels::multiply(products, x, pool);
     return;
@@ -125,10 +113,8 @@ void apply_all(std::span<const Linear* const> layers, ConstMatrixView x,
   for (std::size_t i = 0; i < layers.size(); ++i) layers[i]->apply(x, y[i], pool);
 }
 
-std::unique_ptr<Linear> dense_linear(std::shared_ptr<const Matrix> weights,
-                                     std::unique_ptr<const kernels::Kernel> kernel,
-                                     std::size_t fused, std::size_t kernel_bytes) {
-  return std::make_unique<DenseLinear>(std::move(weights), std::move(kernel), fused, kernel_bytes);
+std::unique_ptr<Linear> dense_linear(std::shared_ptr<const Matrix> weights) {
+  return std::make_unique<DenseLinear>(std::move(weights));
 }
 
 StoredWeights packed_weights(std::shared_ptr<const quant::Packed> packed, bool with_kernel) {

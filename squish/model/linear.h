@@ -32,11 +32,8 @@ class Linear {
 void apply_all(std::span<const Linear* const> layers, ConstMatrixView x,
                std::span<const MatrixView> y, ThreadPool& pool);
 
-/// Weights as floats: sgemm for several tokens, dot products for one; but up to `fused` at a time
-/// by `kernel`, if that is given, from the same matrix in `kernel_bytes` bytes.
-std::unique_ptr<Linear> dense_linear(std::shared_ptr<const Matrix> weights,
-                                     std::unique_ptr<const kernels::Kernel> kernel = nullptr,
-                                     std::size_t fused = 1, std::size_t kernel_bytes = 0);
+/// Weights as floats: sgemm for several tokens, dot products for one.
+std::unique_ptr<Linear> dense_linear(std::shared_ptr<const Matrix> weights);
 
 /// Tokens at a time that are cheaper one by one through a kernel than decoding all weights.
 inline constexpr std::size_t kFewTokens = 32;

@@ -12,16 +12,6 @@ double base_frequency(double theta, std::size_t i, std::size_t head_dim) {
   return std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(head_dim));
 }
 
-/// Long wavelengths are stretched by the factor, short ones kept, those between interpolated.
-double llama3_frequency(const io::Rope& rope, double original, double frequency) {
-  const double rotations = original * frequency / (2 * std::numbers::pi);
-  if (rotations > rope.high_freq_factor) return frequency;
-  if (rotations < rope.low_freq_factor) return frequency / rope.factor;
-  const double smooth =
-      (rotations - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor);
-  return ((1 - smooth) / rope.factor + smooth) * frequency;
-}
-
 /// "NTK by parts": a ramp over the dimensions between those that turn beta_fast and beta_slow times
 /// within the original context.
 class YarnRamp {
@@ -76,7 +66,7 @@ RopeFrequencies rope_frequencies(const io::ModelConfig& config, std::size_t leng
     } else if (rope.scaling == Scaling::linear) {
       frequency /= rope.factor;
     } else if (rope.scaling == Scaling::llama3) {
-      frequency = llama3_frequency(rope, original, frequency);
+      frequency *= io::llama3_scale(rope, original * frequency / (2 * std::numbers::pi));
     } else if (rope.scaling == Scaling::yarn) {
       frequency = yarn(frequency, i);
     }

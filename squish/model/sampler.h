@@ -18,7 +18,8 @@ struct SamplerOptions {
 /// Picks the next token: temperature, then top-k, then top-p. Greedy ties go to the lowest id.
 class Sampler {
  public:
-  explicit Sampler(const SamplerOptions& options);
+  explicit Sampler(const SamplerOptions& options);  ///< UsageError for what is out of range
+  /// Error if a logit is not a finite number.
   TokenId pick(std::span<const float> logits);
 
  private:

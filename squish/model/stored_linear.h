@@ -16,8 +16,8 @@ std::shared_ptr<const quant::Packed> stored_as_packed(
 
 /// A matrix in F16, BF16 or as stored_as_packed(), with its kernel, if there is one. Those that are
 /// not stored as kernels want them (GGUF's blocks, rows in another order) are copied in any case.
-/// Error naming the tensor if its bytes do not match their checksum or a weight
-/// (of packed ones, a scale) is not finite.
+/// Error naming the tensor if its bytes do not match their checksum or a weight (of GGUF's blocks,
+/// a scale) is not finite; scales in a method's bytes are not looked at.
 StoredWeights stored_weights(const io::Tensor& tensor,
                              io::Placement placement = io::Placement::mapped);
 

@@ -29,13 +29,19 @@ std::vector<float> load_optional(const io::ModelFiles& files, const std::string&
   return files.table.contains(name) ? load_vector(files, name, pool) : std::vector<float>{};
 }
 
-StoredWeights stored_or_error(const io::ModelFiles& files, const std::string& name,
-                              io::Placement placement) {
+/// make(), whose errors get the model's path before them.
+template <class Make>
+auto naming_file(const io::ModelFiles& files, const Make& make) {
   try {
-    return stored_weights(files.table.at(name), placement);
+    return make();
   } catch (const Error& error) {
     fail("{}: {}", files.path.string(), error.what());
   }
+}
+
+StoredWeights stored_or_error(const io::ModelFiles& files, const std::string& name,
+                              io::Placement placement) {
+  return naming_file(files, [&] { return stored_weights(files.table.at(name), placement); });
 }
 
 /// Copies are faster to read, as long as there is room for them.
@@ -92,12 +98,7 @@ void add(std::span<const float> x, std::span<float> y) {
 }  // namespace
 
 Matrix load_weights(const io::ModelFiles& files, const std::string& name, ThreadPool& pool) {
-  Matrix weights;
-  try {
-    weights = io::read_matrix(files.table.at(name), pool);
-  } catch (const Error& error) {
-    fail("{}: {}", files.path.string(), error.what());
-  }
+  Matrix weights = naming_file(files, [&] { return io::read_matrix(files.table.at(name), pool); });
   const std::string path = files.path.string();
   parallel_for(pool, weights.rows(), 256, [&](std::size_t begin, std::size_t end) {
     for (std::size_t i = begin; i < end; ++i) check_finite(weights.row(i), i, path, name);
@@ -121,7 +122,7 @@ Embedding stored_embedding(const io::ModelFiles& files, ThreadPool& pool) {
   const io::Tensor& tensor = files.table.at(kEmbedding);
   const std::string path = files.path.string();
   if (tensor.packed != nullptr) {
-    const auto packed = stored_as_packed(tensor);
+    const auto packed = naming_file(files, [&] { return stored_as_packed(tensor); });
     if (!quant::find_method(packed->spec.method()).rows_apart) {
       return dense_embedding(std::make_shared<const Matrix>(load_weights(files, kEmbedding, pool)));
     }
@@ -131,11 +132,7 @@ Embedding stored_embedding(const io::ModelFiles& files, ThreadPool& pool) {
     };
     return {packed->rows, packed->cols, read};
   }
-  try {
-    io::check_sum(tensor.bytes, tensor.sha256, tensor.name);
-  } catch (const Error& error) {
-    fail("{}: {}", files.path.string(), error.what());
-  }
+  naming_file(files, [&] { io::check_sum(tensor.bytes, tensor.sha256, tensor.name); });
   const auto read = [tensor, path](std::size_t row, std::span<float> to) {
     io::read_row(tensor, row, to);
     check_finite(to, row, path, kEmbedding);
@@ -162,7 +159,9 @@ Transformer build_block(const io::ModelFiles& files, std::size_t index, const Li
 std::unique_ptr<Linear> linear_for_windows(const io::ModelFiles& files, const std::string& name,
                                            ThreadPool& pool) {
   const io::Tensor& tensor = files.table.at(name);
-  if (tensor.packed != nullptr) return packed_linear(stored_as_packed(tensor), 0);
+  if (tensor.packed != nullptr) {
+    return packed_linear(naming_file(files, [&] { return stored_as_packed(tensor); }), 0);
+  }
   load_weights(files, name, pool);  // to find out now if something is wrong with them
   const auto decode = [tensor](MatrixView out, ThreadPool& threads) {
     parallel_for(threads, out.rows, 64, [&](std::size_t begin, std::size_t end) {

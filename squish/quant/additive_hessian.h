@@ -14,8 +14,8 @@ Matrix relative_metric(const linalg::SymmetricMatrix& second);
 /// (cols x cols, from relative_metric()): in turn, codebooks and scales by conjugate gradients and
 /// closed form, then the codes, group by group along the rows, with what all other groups of the
 /// row leave as the target. At most options.rounds rounds, until the relative gain is below
-/// options.tolerance. Given options.books stay as they are. Books and scales come out as they are
-/// stored. Error if that has no end, as under a metric that is not positive semidefinite.
+/// options.tolerance, then once more with books and scales rounded. Given options.books stay as
+/// they are.  Error if that has no end, as under a metric that is not positive semidefinite.
 void refine_under(const Matrix& metric, ConstMatrixView weights, const VectorLayout& layout,
                   const AdditiveOptions& options, AdditiveCode& code, ThreadPool& pool);
 

@@ -162,6 +162,21 @@ Factor factor_hessian(const HessianView& h, std::size_t block, double damping, T
   return factor;
 }
 
+Key damp_key() {
+  return real_key("damp", "0.01", 0, 10, "calibrated: added to H's diagonal, relative to its mean");
+}
+
+Key order_key() {
+  return choice_key("order", {"act", "none"},
+                    "calibrated: columns of most energy first, or as they come");
+}
+
+std::shared_ptr<const Prepared> prepare_by_columns(const InputMoments& moments, const Spec& spec,
+                                                   const PrepareContext& context) {
+  return prepare_columns(moments.second, spec.real("damp"), spec.word("order") == "act",
+                         spec.integer("sweeps") > 0, context.pool);
+}
+
 std::shared_ptr<const ColumnFeedback> prepare_columns(const linalg::SymmetricMatrix& h,
                                                       double damping, bool by_energy, bool descent,
                                                       ThreadPool& pool) {

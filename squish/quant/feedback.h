@@ -85,7 +85,8 @@ struct ColumnFeedback : Prepared {
   Factor factor;  ///< of the columns as `order` has them
   /// order[k] is the k-th column; empty: as they come. The last is rounded first.
   std::vector<std::uint32_t> order;
-  /// H_jj + damping by column of the matrix, relative to the mean; empty where all are equal.
+  /// H_jj (0 where it is not positive) + the damping asked for, by column, relative to the mean;
+  /// empty where all are equal.
   std::vector<float> weights;
   Descent descent;  ///< of the columns as they come; empty unless asked for
 };
@@ -95,6 +96,13 @@ struct ColumnFeedback : Prepared {
 std::shared_ptr<const ColumnFeedback> prepare_columns(const linalg::SymmetricMatrix& h,
                                                       double damping, bool by_energy, bool descent,
                                                       ThreadPool& pool);
+
+/// The keys of methods with feedback: `damp`, and `order` of those that round column by column.
+Key damp_key();
+Key order_key();
+/// Method::prepare of these: prepare_columns() by the keys damp, order and sweeps.
+std::shared_ptr<const Prepared> prepare_by_columns(const InputMoments& moments, const Spec& spec,
+                                                   const PrepareContext& context);
 
 /// How blocks of columns are rounded. Calls for different rows come from different threads.
 struct BlockRounding {

@@ -363,12 +363,6 @@ Packed encode(ConstMatrixView weights, const Spec& spec, const EncodeContext& co
   return packed;
 }
 
-std::shared_ptr<const Prepared> prepare(const InputMoments& moments, const Spec& spec,
-                                        const PrepareContext& context) {
-  return prepare_columns(moments.second, spec.real("damp"), spec.word("order") == "act",
-                         spec.integer("sweeps") > 0, context.pool);
-}
-
 void unpack_row(const std::byte* bytes, const Layout& layout, std::vector<std::uint8_t>& codes,
                 std::vector<std::uint32_t>& wide) {
   if (layout.bits == 4) {
@@ -422,16 +416,13 @@ Method int_method(unsigned bits) {
                integer_key("g", 64, 0, 1 << 20, "group size along a row; 0: the whole row"),
                choice_key("clip", {"none", "mse"},
                           "how the range is found: min and max, or least squares"),
-               choice_key("scale", {"f32", "f16"}, "type of scale and zero point"),
-               choice_key("order", {"act", "none"},
-                          "calibrated: columns of most energy first, or as they come"),
-               real_key("damp", "0.01", 0, 10,
-                        "calibrated: added to H's diagonal, relative to its mean"),
+               choice_key("scale", {"f32", "f16"}, "type of scale and zero point"), order_key(),
+               damp_key(),
                integer_key("sweeps", 3, 0, 1000,
                            "calibrated: sweeps of coordinate descent after the feedback; with "
                            "clip=mse they refit the grids too")},
       .nominal_bpw = nominal_bpw,
-      .prepare = prepare,
+      .prepare = prepare_by_columns,
       .prepare_keys = {"damp", "order", "sweeps"},
       .encode = encode,
       .memory = {.weights = 2.2, .calibrated = 4.8, .preparing = 2.1, .prepared = 1.05},

@@ -67,8 +67,8 @@ void reseed(const VectorSet& set, std::span<Codebook> books, const Codes& codes,
 }
 
 /// k-means++: the first seed is drawn uniformly, each further one with probability proportional to
-/// weight times squared distance to the nearest seed so far. Returns fewer than asked where every
-/// vector is a seed.
+/// weight times squared distance to the nearest seed so far. Leaves the entries after them
+/// zero where every vector is a seed.
 void choose_seeds(const VectorSet& set, const CounterRng& rng, ThreadPool& pool, Codebook& book) {
   const std::size_t n = set.size(), stride = round_up(n, kSearchStep);
   AlignedVector<float> columns(set.dim * stride), distances(n, std::numeric_limits<float>::max());

@@ -304,8 +304,7 @@ Method quip_method() {
                choice_key("form", {"e8p", "gain"},
                           "e8p: as published; gain: 8-bit line and 16-bit gain per 8 weights, "
                           "without bits"),
-               real_key("damp", "0.01", 0, 10,
-                        "calibrated: added to H's diagonal, relative to its mean"),
+               damp_key(),
                integer_key("sweeps", 10, 0, 1000,
                            "calibrated: sweeps of coordinate descent after the feedback")},
       .check = check,

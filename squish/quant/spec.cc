@@ -42,7 +42,7 @@ std::string canonical(const Key& key, std::string_view value, std::string_view s
       fail_usage("spec '{}': {}={}, expected a number from {} to {}", spec, key.name, value,
                  key.low, key.high);
     }
-    return fmt::format("{}", number);
+    return fmt::format("{}", number + 0.0);  // -0 is 0
   }
   std::int64_t number = 0;
   const auto result = std::from_chars(value.data(), end, number);

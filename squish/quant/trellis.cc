@@ -226,7 +226,9 @@ Packed encode(ConstMatrixView weights, const Spec& spec, const EncodeContext& co
     for (std::int64_t sweep = 0; sweep < spec.integer("sweeps"); ++sweep) {
       descend(rotated, prepared->descent, rounding, rounded, pool);
     }
-    rounding.runs.merge(layout.rows, std::span(codes), layout.tiles ? kTile : kGroup);
+    // The padding of a short last stream lies in the last run.
+    rounding.runs.merge(layout.tiles ? layout.rows : layout.groups * kGroup, std::span(codes),
+                        layout.tiles ? kTile : kGroup);
     scale *= best_scale(rotated, rounded, prepared->factor, rounding.runs, pool);
   } else {
     const std::size_t across = (layout.cols + layout.ring_cols() - 1) / layout.ring_cols();
@@ -307,8 +309,7 @@ Method trellis_method() {
                           "with fewer states; the others are QTIP's"),
                choice_key("form", {"columns", "tiles"},
                           "what a stream runs through; tiles: 16 x 16 weights, as published"),
-               real_key("damp", "0.01", 0, 10,
-                        "calibrated: added to H's diagonal, relative to its mean"),
+               damp_key(),
                integer_key("sweeps", 0, 0, 1000,
                            "calibrated: sweeps of coordinate descent after the feedback")},
       .check = check,

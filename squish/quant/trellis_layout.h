@@ -18,6 +18,7 @@ struct TrellisStage {
   const TrellisCode& code;
   float gain;
 };
+/// Of 1 to 8 bits a weight.
 std::vector<TrellisStage> trellis_stages(const std::string& code, unsigned bits);
 
 /// What the spec asks for, for a matrix of n columns: `low` bits a weight, and one more in the

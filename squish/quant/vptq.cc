@@ -71,12 +71,6 @@ void check(const Spec& spec) {
   }
 }
 
-std::shared_ptr<const Prepared> prepare(const InputMoments& moments, const Spec& spec,
-                                        const PrepareContext& context) {
-  return prepare_columns(moments.second, spec.real("damp"), spec.word("order") == "act",
-                         spec.integer("sweeps") > 0, context.pool);
-}
-
 AdditiveOptions options_of(const Spec& spec, const VptqPart& part) {
   AdditiveOptions options;
   options.sizes = part.sizes();
@@ -506,10 +500,7 @@ Method vptq_method() {
                integer_key("refine", 10, 0, 1000,
                            "most alternations of joint coding and least squares; 0: main and "
                            "residual coded greedily, not refitted"),
-               choice_key("order", {"act", "none"},
-                          "calibrated: columns of most energy first, or as they come"),
-               real_key("damp", "0.01", 0, 10,
-                        "calibrated: added to H's diagonal, relative to its mean"),
+               order_key(), damp_key(),
                integer_key("sweeps", 3, 0, 1000,
                            "calibrated: sweeps of coordinate descent over the columns at the end"),
                integer_key("groups", 1, 1, 256, "groups of columns with codebooks of their own"),
@@ -521,7 +512,7 @@ Method vptq_method() {
                share_key()},
       .check = check,
       .nominal_bpw = nominal_bpw,
-      .prepare = prepare,
+      .prepare = prepare_by_columns,
       .prepare_keys = {"damp", "order", "sweeps"},
       .encode = encode,
       .memory = {.weights = 3.6, .calibrated = 4.9, .preparing = 2.1, .prepared = 1.05},

@@ -135,6 +135,24 @@ TEST_F(Calibrate, BenchComparesEveryMethodCalibratedAndNot) {
   EXPECT_THAT(refused.err, HasSubstr("a: made from a model with the digest "));
 }
 
+TEST_F(Calibrate, WritesOverNothingThatItReads) {
+  for (const char* name : {"a", "b"}) {
+    ASSERT_EQ(squish({"calibrate", model(), "--text", text(), "--tokens", "64", "--ctx", "32", "-o",
+                      name})
+                  .code,
+              0);
+  }
+  const std::string before = read_file(directory() / "a");
+  for (const std::vector<std::string>& words : std::vector<std::vector<std::string>>{
+           {"calibrate", "--merge", "a", "b", "-o", "a"},
+           {"calibrate", "--merge", "a", "b", "-o", "c", "--tokens", "64"},
+           {"bench", "--model-dir", model(), "--calib", "a", "--output", "a"},
+           {"bench", "--model-dir", model(), "--calib", "a", "--output", "c", "--html", "a"}}) {
+    EXPECT_EQ(squish(words).code, 2) << words[0] << " " << words.back();
+    EXPECT_EQ(read_file(directory() / "a"), before);
+  }
+}
+
 TEST_F(Calibrate, RefusesSenselessRequests) {
   expect_failure({"calibrate", "-o", "x"}, 2, "either a MODEL or --merge");
   expect_failure({"calibrate", model(), "--merge", "a", "b", "-o", "x"}, 2,

@@ -209,7 +209,10 @@ TEST_F(QuantizeToTarget, KeptCandidatesServeOtherTargets) {
   }
   const std::string kept = (directory() / "kept").string();
   const auto quantize_with_them = [&](const char* bits) {
+    fs::create_directories(kept);
+    std::ofstream(fs::path(kept) / "film.partial") << "somebody else's";
     quantize({"--target-bpw", bits, "--candidates", kept});
+    EXPECT_EQ(fs::remove(fs::path(kept) / "film.partial"), true) << "was removed";
     EXPECT_EQ(bytes(), expected[bits]);
     const std::string log = read_file(directory() / "out" / "squish.log.jsonl");
     fs::remove_all(directory() / "out");

@@ -118,6 +118,15 @@ TEST_F(FileTest, ALockKeepsOthersOutWhileItLives) {
   EXPECT_FALSE(nowhere.take(true));
 }
 
+TEST(ShortDigest, IsTheBeginningOfADigest) {
+  const std::string digest = short_digest(sha256("abc"));
+  EXPECT_EQ(digest, "ba7816bf8f01cfea");
+  EXPECT_TRUE(is_short_digest(digest));
+  for (const char* other : {"", "ba7816bf8f01cfe", "ba7816bf8f01cfeab", "Ba7816bf8f01cfea"}) {
+    EXPECT_FALSE(is_short_digest(other)) << other;
+  }
+}
+
 TEST(Sha256, MatchesPublishedVectors) {  // FIPS 180-2, appendix B
   EXPECT_EQ(sha256(std::string_view("abc")),
             "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");

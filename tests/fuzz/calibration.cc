@@ -11,7 +11,7 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   if (!fuzz::accepts([&] { read = io::read_calibration(path); })) return 0;
   const bool is_whole = fuzz::accepts([&] { io::check_values(read); });
   for (const auto& [name, sums] : read.inputs) {
-    fuzz::accepts([&] { read.moments(name + ".q_proj.weight"); });
+    fuzz::accepts([&] { read.moments(name + ".weight"); });
   }
   if (!is_whole) return 0;
   const auto again = fuzz::folder() / "again";

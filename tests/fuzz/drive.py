@@ -2,7 +2,7 @@
 """Runs the fuzz targets that ./fuzz.sh built, as many at a time as there are cores: drive.py SECONDS [TARGET...] fuzzes each for so
 many seconds of CPU time, goes on from what it found before (build/fuzz/corpus/TARGET), and adds what was done to the record
 (docs/results/fuzzing.json), a row for each target and commit. drive.py --keep [TARGET...] brings the inputs of at most 4 KiB
-that cover most into tests/fuzz/corpus. What fails is in build/fuzz/findings, and the exit status 1."""
+that cover most into tests/fuzz/corpus (which tests/fuzz/seeds.py began). What fails is in build/fuzz/findings, and the exit status 1."""
 import concurrent.futures
 import datetime
 import json

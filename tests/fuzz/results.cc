@@ -1,5 +1,9 @@
 // A results file on the page, and the log and plan of a checkpoint, in which nothing is trusted.
+#include <filesystem>
+
 #include "squish/compress/log.h"
+#include "squish/compress/target.h"
+#include "squish/io/checkpoint.h"
 #include "squish/report/page.h"
 #include "tests/fuzz/fuzz.h"
 
@@ -11,11 +15,16 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     report::add_source(page, path);
     fuzz::require(report::to_html(page).ends_with("</html>\n"), "the page is whole");
   });
+  static const bool has_manifest = [] {  // for a log to belong to
+    const std::string tensor = "model.layers.0.mlp.up_proj.weight";
+    io::write_job({.spec = "int4", .tensors = {{tensor, "int4"}}}, fuzz::folder());
+    std::filesystem::rename(fuzz::folder() / io::kJobFile, fuzz::folder() / io::kManifestFile);
+    return true;
+  }();
+  fuzz::require(has_manifest, "there is a manifest");
   fuzz::put(compress::kLogFile, fuzz::text_of(data, size));
-  fuzz::put("squish.plan.json", fuzz::text_of(data, size));
-  fuzz::accepts([&] {
-    compress::tensor_log(fuzz::folder());
-    compress::logged_cost(fuzz::folder());
-  });
+  fuzz::put(compress::kPlanFile, fuzz::text_of(data, size));
+  fuzz::accepts([] { compress::tensor_log(fuzz::folder()); });
+  fuzz::accepts([] { compress::logged_cost(fuzz::folder()); });
   return 0;
 }

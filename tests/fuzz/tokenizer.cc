@@ -1,4 +1,4 @@
-// A tokenizer.json, and what it makes of a text.
+// A tokenizer.json or squish_tokenizer.json, and what it makes of a text.
 #include "squish/model/tokenizer.h"
 
 #include "squish/io/tokenizer_files.h"
@@ -6,9 +6,10 @@
 
 int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace squish;
-  fuzz::put("tokenizer.json", fuzz::text_of(data, size));
-  fuzz::accepts([&] {
-    const model::Tokenizer tokenizer(io::read_tokenizer(fuzz::folder()));
+  const auto theirs = fuzz::put("hf/tokenizer.json", fuzz::text_of(data, size)).parent_path();
+  const auto own = fuzz::put("own/squish_tokenizer.json", fuzz::text_of(data, size)).parent_path();
+  const auto tries = [](const std::filesystem::path& folder) {
+    const model::Tokenizer tokenizer(io::read_tokenizer(folder));
     for (const std::string text :
          {"", "It is 12 o'clock,\n  caf\xc3\xa9 <|im_end|>", "\xff\xc3 \xe2\x96\x81"}) {
       const auto ids = tokenizer.encode(text);
@@ -16,6 +17,8 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
       tokenizer.decode(ids);
       tokenizer.decode(ids, true);
     }
-  });
+  };
+  fuzz::accepts([&] { tries(theirs); });
+  fuzz::accepts([&] { tries(own); });
   return 0;
 }

@@ -1,11 +1,13 @@
 // To be preloaded (LD_PRELOAD): the call number FAULT_AT of those that open, map, write, sync,
 // rename or remove something in the folder FAULT_DIR fails, as a disk that is full or broken has
 // it; with FAULT_OF=memory, of those that ask for memory once main() has begun, whoever asks but
-// three libraries. How many there were is written to FAULT_COUNT at the end.
+// three libraries; with FAULT_OF=locks no directory can be locked. How many there were is written
+// to FAULT_COUNT at the end.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <link.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -147,6 +149,17 @@ int posix_memalign(void** made, size_t alignment, size_t size) noexcept {
   if (allocation_fails(__builtin_return_address(0))) return ENOMEM;
   *made = __libc_memalign(alignment, size);
   return *made == nullptr ? ENOMEM : 0;
+}
+
+int flock(int fd, int operation) {
+  static const char* const of = std::getenv("FAULT_OF");
+  struct stat status;
+  if (of != nullptr && std::strcmp(of, "locks") == 0 && ::fstat(fd, &status) == 0 &&
+      S_ISDIR(status.st_mode)) {
+    errno = EBADF;
+    return -1;
+  }
+  return next<int (*)(int, int)>("flock")(fd, operation);
 }
 
 int __cxa_thread_atexit_impl(void (*destroy)(void*), void* object, void* library) {

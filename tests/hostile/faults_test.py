@@ -1,6 +1,7 @@
 """Whatever call of a job fails (an open, a map, a write, a sync, a rename ..., or one for memory), it ends in one sentence
 or in the right result; then --resume reaches the bytes of a job that was never disturbed. Of a bench every tenth is tried;
 of the calls for memory the first 40 and a sample of the rest; with SQUISH_ALL_FAULTS all, and the first 500 and more."""
+import fcntl
 import json
 import os
 import pathlib
@@ -110,6 +111,19 @@ class Faults(unittest.TestCase):
                                 "--methods", "int4:g=16", "--ppl-data", self.folder / "text", "--ctx", "96",
                                 "--ppl-tokens", "192", "--tps-tokens", "4", "--output", out], out, of, rows_of,
                                resumes=False)
+
+    def test_directories_that_cannot_be_locked(self):
+        """As on NFS, which locks files alone."""
+        out = self.folder / "out"
+        words = ["quantize", self.folder / "model", "-o", out, "--spec", "int4:g=16", "--resume"]
+        self.clean(out)
+        out.mkdir()
+        with open(out / ".squish.lock", "w", encoding="utf-8") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            done = self.run_job(words, "locks")
+            self.assertEqual((done.returncode, done.stderr), (1, f"squish: {out}: another squish is writing there\n"))
+        self.assertEqual(self.run_job(words, "locks").returncode, 0)
+        self.assertEqual(self.run_job(["verify", out]).returncode, 0)
 
     def test_quantize(self):
         self.assertGreater(self.check_quantize("files"), 60)

@@ -51,6 +51,18 @@ class Hostile(unittest.TestCase):
             self.assertEqual(said(folder, "fine", corpus.EVAL)[0], 0)
 
 
+    def test_names_reach_no_terminal_as_they_are(self):
+        with tempfile.TemporaryDirectory() as name:
+            folder = pathlib.Path(name)
+            corpus.put(folder / "odd/config.json", {"architectures": ["\x1b[1mOdd"], "model_type": "odd"})
+            corpus.put(folder / "odd/model.safetensors", corpus.safetensors({
+                "up\x1b[2J.weight": ([8, 16], bytes(512)), "norm\x1b[31m": ([2], bytes(8))}))
+            for words in (["quantize", "odd", "-o", "out", "--spec", "int4"], ["inspect", "out"], ["verify", "out"]):
+                done = subprocess.run([SQUISH, *words], cwd=folder, capture_output=True, timeout=120, check=False)
+                self.assertEqual(done.returncode, 0, done.stderr)
+                self.assertNotIn(b"\x1b", done.stdout + done.stderr, words)
+
+
 def main():
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 
 #include <functional>
+#include <numbers>
 
 #include "squish/base/random.h"
 #include "squish/io/safetensors.h"
@@ -275,6 +276,31 @@ TEST(CheckpointOfGguf, HoldsTheSameModel) {
     if (divided) continue;  // does not scale by context
     EXPECT_EQ(a.rope.original_context, b.rope.original_context);
     EXPECT_EQ(a.rope.attention_factor, b.rope.attention_factor);
+  }
+}
+
+/// Other programs do not know the divisors that Llama 3's scaling comes to in a GGUF file.
+TEST(CheckpointOfGguf, PlainConfigsHaveTheScalingOfLlama3) {
+  for (const bool is_llama3 : {true, false}) {
+    const TemporaryDirectory directory, out;
+    const TinyModel tiny("llama");
+    GgufWriter writer = tiny.gguf_metadata();
+    ModelFiles source =
+        open_model(directory.write("m.gguf", tiny.add_gguf_tensors(writer).build()));
+    // In 8192 tokens the three frequencies turn 1304, 2.6 and 0.005 times.
+    source.config.rope.theta = 500.0 * 500 * 500;
+    const double smooth = (8192 / 500.0 / (2 * std::numbers::pi) - 1) / 3;
+    const double between = 1 / ((1 - smooth) / 8 + smooth);
+    source.config.rope.frequency_divisors = {1, is_llama3 ? static_cast<float>(between) : 2, 8};
+    if (!is_llama3) {
+      EXPECT_THAT([&] { write_plain_config(source, DType::BF16, out.path()); },
+                  testing::ThrowsMessage<Error>(testing::HasSubstr("are not Llama 3's")));
+      continue;
+    }
+    write_plain_config(source, DType::BF16, out.path());
+    const auto config = read_json(out.path() / "config.json", 1 << 20);
+    EXPECT_EQ(config.at("rope_scaling").at("rope_type"), "llama3");
+    EXPECT_FALSE(config.contains("squish_rope_frequency_divisors"));
   }
 }
 

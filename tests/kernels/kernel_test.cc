@@ -148,7 +148,7 @@ TEST_P(Kernels, MultiplyManyTokensWhereTheyDecode) {
       const ForcedPanels forced(path);
       Matrix y(kTokens, matrix->rows), again(kTokens, matrix->rows);
       ThreadPool one(1), four(4);
-      const Products product{kernel.get(), y}, repeated{kernel.get(), again};
+      const PanelProduct product{kernel.get(), y}, repeated{kernel.get(), again};
       multiply({&product, 1}, x, one);
       multiply({&repeated, 1}, x, four);
       for (std::size_t t = 0; t < kTokens; ++t) {

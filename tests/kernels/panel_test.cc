@@ -41,7 +41,7 @@ TEST_P(Panels, AreProductsOfWhatTheirPathRoundsTo) {
     Matrix y(tokens, rows);
     for (std::size_t i = 0; i < y.size(); ++i) y.data()[i] = std::nanf("");
     ThreadPool pool(2);
-    multiply(w, x, y, pool);
+    multiply(x, w, y, pool);
     for (std::size_t t = 0; t < tokens; ++t) {
       for (std::size_t i = 0; i < rows; ++i) {
         double sum = 0;

@@ -46,6 +46,9 @@ TEST(RowSharing, OfEveryFormGivesTheBytesOfOneProcess) {
                            "vptq:v=6,k=16,r=4,sweeps=2", "vptq:v=4,k=16,outliers=10,ov=2,ok=16"}) {
     expect_same_on_ranks(w, spec, moments);
   }
+  // Whose last stream is padded: to the least that a ring can be.
+  expect_same_on_ranks(gaussian(40, 72, 2), "trellis:bits=1,code=fast", moments);
+  expect_same_on_ranks(gaussian(16552, 8, 2), "trellis:bits=1,code=fast", correlated(8));
 }
 
 }  // namespace

@@ -79,6 +79,8 @@ function command(row) {
     words.push('eval', quoted(String(row.model)));
     flag('--reference', 'reference');
     if (config.fused) words.push('--fused');
+    if (config.fused_prompts) words.push('--fused-prompts');
+    flag('--kv', 'kv');
   } else if (row.stage === 1) {
     words.push('bench', '--dry-run', '--markdown', '--methods', quoted(row.spec));
     if (config.weights) flag('--weights', 'weights');
