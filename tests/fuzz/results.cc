@@ -17,7 +17,10 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   });
   static const bool has_manifest = [] {  // for a log to belong to
     const std::string tensor = "model.layers.0.mlp.up_proj.weight";
-    io::write_job({.spec = "int4", .tensors = {{tensor, "int4"}}}, fuzz::folder());
+    io::CheckpointJob job;
+    job.spec = "int4";
+    job.tensors = {{tensor, job.spec}};
+    io::write_job(job, fuzz::folder());
     std::filesystem::rename(fuzz::folder() / io::kJobFile, fuzz::folder() / io::kManifestFile);
     return true;
   }();

@@ -5,7 +5,9 @@
 #include <functional>
 #include <numbers>
 
+#include "squish/base/error.h"
 #include "squish/base/random.h"
+#include "squish/io/json.h"
 #include "squish/io/safetensors.h"
 #include "tests/io/tiny_model.h"
 
@@ -294,7 +296,7 @@ TEST(CheckpointOfGguf, PlainConfigsHaveTheScalingOfLlama3) {
     source.config.rope.frequency_divisors = {1, is_llama3 ? static_cast<float>(between) : 2, 8};
     if (!is_llama3) {
       EXPECT_THAT([&] { write_plain_config(source, DType::BF16, out.path()); },
-                  testing::ThrowsMessage<Error>(testing::HasSubstr("are not Llama 3's")));
+                  ::testing::ThrowsMessage<Error>(HasSubstr("are not Llama 3's")));
       continue;
     }
     write_plain_config(source, DType::BF16, out.path());
