@@ -1,11 +1,11 @@
 #pragma once
 #include <algorithm>
-#include <cassert>
 #include <cstddef>
 #include <functional>
 #include <span>
 #include <type_traits>
 
+#include "squish/base/error.h"
 #include "squish/base/team.h"
 #include "squish/base/threads.h"
 
@@ -34,13 +34,15 @@ struct RowRuns {
   }
 
   /// `data` holds as much for every `each` rows, of which `multiple` is one: what each rank has for
-  /// its own runs goes to all.
+  /// its own runs goes to all. Error if it does not.
   template <class T>
   void merge(std::size_t rows, std::span<T> data, std::size_t each = 1) const {
     static_assert(std::is_trivially_copyable_v<T>);
-    if (ranks() == 1) return;
     const std::size_t units = (rows + each - 1) / each, size = data.size() / units;
-    assert(multiple % each == 0 && size * units == data.size());
+    if (multiple % each != 0 || size * units != data.size()) {
+      fail("{} values cannot be merged by {} rows of {}", data.size(), each, rows);
+    }
+    if (ranks() == 1) return;
     for (std::size_t run = 0; run * length() < rows; ++run) {
       if (run % ranks() == rank()) continue;
       const std::size_t begin = run * length() / each;
