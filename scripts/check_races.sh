@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What threads share, under ThreadSanitizer: the tests of what has a pool of threads, all but those that one-threaded encoders
-# make long. ./test.sh tsan runs everything, which takes hours.
+# What threads share, under ThreadSanitizer: the tests of base, linalg, model and compress, and those of kernels and methods that
+# are about threads, but for encoders that it makes slow. ./test.sh tsan runs everything, which takes hours.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 slow='*/trellis:*/trellis_bits_?:*/trellis_code_hyb'  # L = 16; the code is that of the fast ones

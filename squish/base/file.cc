@@ -19,6 +19,8 @@
 namespace squish {
 namespace {
 
+constexpr std::size_t kShortDigest = 16;
+
 /// What a write to `path` replaces: symbolic links are followed. Error unless that is a regular
 /// file or nothing yet.
 std::filesystem::path resolve_target(const std::filesystem::path& path) {
@@ -190,10 +192,6 @@ std::string sha256(std::span<const std::byte> bytes) {
 }
 
 std::string sha256(std::string_view text) { return sha256(std::as_bytes(std::span(text))); }
-
-namespace {
-constexpr std::size_t kShortDigest = 16;
-}
 
 std::string short_digest(const std::string& sha256) { return sha256.substr(0, kShortDigest); }
 

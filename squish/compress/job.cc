@@ -461,11 +461,7 @@ class Job {
   }
 
   Matrix read(const std::string& tensor) {
-    try {
-      return io::read_matrix(files_.table.at(tensor), pool_);
-    } catch (const Error& error) {
-      fail("{}: {}", files_.path.string(), error.what());
-    }
+    return io::naming_file(files_, [&] { return io::read_matrix(files_.table.at(tensor), pool_); });
   }
 
   quant::Packed quantize(const PlannedTensor& tensor, const Matrix& weights,

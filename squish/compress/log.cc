@@ -1,6 +1,5 @@
 #include "squish/compress/log.h"
 
-#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -8,7 +7,6 @@
 #include <set>
 #include <string_view>
 
-#include "squish/base/descriptor.h"
 #include "squish/base/error.h"
 #include "squish/base/file.h"
 #include "squish/compress/job.h"
@@ -84,18 +82,16 @@ std::map<std::string, json> lines_of(const io::CheckpointJob& job, const fs::pat
 }  // namespace
 
 Log::Log(const fs::path& checkpoint, int rank)
-    : path_(log_path(checkpoint, rank)),
-      fd_(::open(path_.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0644)) {
-  if (fd_ < 0) fail("{}: cannot be written: {}", path_.string(), errno_text());
+    : path_(log_path(checkpoint, rank)), file_(path_, O_RDWR | O_CREAT | O_APPEND, 0644) {
+  if (file_.get() < 0) fail("{}: cannot be written: {}", path_.string(), errno_text());
   char last = '\n';
-  const off_t size = ::lseek(fd_, 0, SEEK_END);
-  if (size > 0 && ::pread(fd_, &last, 1, size - 1) == 1 && last != '\n') write("\n");
+  const off_t size = ::lseek(file_.get(), 0, SEEK_END);
+  if (size > 0 && ::pread(file_.get(), &last, 1, size - 1) == 1 && last != '\n') write("\n");
 }
 
-Log::~Log() { ::close(fd_); }
-
 void Log::write(const std::string& line) {
-  if (!write_all(fd_, line)) fail("{}: cannot be written: {}", path_.string(), errno_text());
+  if (!write_all(file_.get(), line))
+    fail("{}: cannot be written: {}", path_.string(), errno_text());
 }
 
 void join_logs(const fs::path& checkpoint) {

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "squish/base/descriptor.h"
 #include "squish/compress/candidate.h"
 
 /// What was measured when a checkpoint's tensors were compressed: its squish.log.jsonl and
@@ -20,15 +21,12 @@ inline constexpr const char* kLogFile = "squish.log.jsonl";
 class Log {
  public:
   Log(const std::filesystem::path& checkpoint, int rank);
-  ~Log();
-  Log(const Log&) = delete;
-  Log& operator=(const Log&) = delete;
 
   void write(const std::string& line);
 
  private:
   std::filesystem::path path_;
-  int fd_;
+  Descriptor file_;
 };
 
 /// What other ranks have logged, also those of a run that was killed, becomes part of the log.

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "squish/base/error.h"
 #include "squish/io/tensor.h"
 
 /// A model on disk, of whatever container, as plain data under Hugging Face's names. Hostile input
@@ -97,6 +98,16 @@ struct ModelFiles {
   bool source_quantized = false;
   std::uint64_t file_bytes = 0;
 };
+
+/// make(), whose errors get the path of the model before them.
+template <class Make>
+auto naming_file(const ModelFiles& files, const Make& make) {
+  try {
+    return make();
+  } catch (const Error& error) {
+    fail("{}: {}", files.path.string(), error.what());
+  }
+}
 
 /// A Hugging Face directory, a .gguf file or a checkpoint (checkpoint.h). Errors: a sentence that
 /// names the file and what was expected (unknown architecture, missing tensor, wrong shape, unknown

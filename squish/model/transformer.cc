@@ -29,19 +29,9 @@ std::vector<float> load_optional(const io::ModelFiles& files, const std::string&
   return files.table.contains(name) ? load_vector(files, name, pool) : std::vector<float>{};
 }
 
-/// make(), whose errors get the model's path before them.
-template <class Make>
-auto naming_file(const io::ModelFiles& files, const Make& make) {
-  try {
-    return make();
-  } catch (const Error& error) {
-    fail("{}: {}", files.path.string(), error.what());
-  }
-}
-
 StoredWeights stored_or_error(const io::ModelFiles& files, const std::string& name,
                               io::Placement placement) {
-  return naming_file(files, [&] { return stored_weights(files.table.at(name), placement); });
+  return io::naming_file(files, [&] { return stored_weights(files.table.at(name), placement); });
 }
 
 /// Copies are faster to read, as long as there is room for them.
@@ -98,7 +88,8 @@ void add(std::span<const float> x, std::span<float> y) {
 }  // namespace
 
 Matrix load_weights(const io::ModelFiles& files, const std::string& name, ThreadPool& pool) {
-  Matrix weights = naming_file(files, [&] { return io::read_matrix(files.table.at(name), pool); });
+  Matrix weights =
+      io::naming_file(files, [&] { return io::read_matrix(files.table.at(name), pool); });
   const std::string path = files.path.string();
   parallel_for(pool, weights.rows(), 256, [&](std::size_t begin, std::size_t end) {
     for (std::size_t i = begin; i < end; ++i) check_finite(weights.row(i), i, path, name);
@@ -122,7 +113,7 @@ Embedding stored_embedding(const io::ModelFiles& files, ThreadPool& pool) {
   const io::Tensor& tensor = files.table.at(kEmbedding);
   const std::string path = files.path.string();
   if (tensor.packed != nullptr) {
-    const auto packed = naming_file(files, [&] { return stored_as_packed(tensor); });
+    const auto packed = io::naming_file(files, [&] { return stored_as_packed(tensor); });
     if (!quant::find_method(packed->spec.method()).rows_apart) {
       return dense_embedding(std::make_shared<const Matrix>(load_weights(files, kEmbedding, pool)));
     }
@@ -132,7 +123,7 @@ Embedding stored_embedding(const io::ModelFiles& files, ThreadPool& pool) {
     };
     return {packed->rows, packed->cols, read};
   }
-  naming_file(files, [&] { io::check_sum(tensor.bytes, tensor.sha256, tensor.name); });
+  io::naming_file(files, [&] { io::check_sum(tensor.bytes, tensor.sha256, tensor.name); });
   const auto read = [tensor, path](std::size_t row, std::span<float> to) {
     io::read_row(tensor, row, to);
     check_finite(to, row, path, kEmbedding);

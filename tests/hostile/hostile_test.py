@@ -50,7 +50,6 @@ class Hostile(unittest.TestCase):
             # What all of them were made from is fine.
             self.assertEqual(said(folder, "fine", corpus.EVAL)[0], 0)
 
-
     def test_names_reach_no_terminal_as_they_are(self):
         with tempfile.TemporaryDirectory() as name:
             folder = pathlib.Path(name)
