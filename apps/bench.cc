@@ -92,11 +92,14 @@ struct Subject {
   std::optional<evaluate::Passage> passage;
   std::optional<io::Calibration> calibration;
   std::size_t shared_lines = 0;  // of the calibration's text and the passage's
+  std::vector<compress::TensorRule> tables;
+
+  const evaluate::Passage* known_passage() const { return passage ? &*passage : nullptr; }
 };
 
-Subject open_subject(const Options& options, const evaluate::PassageOptions& passage,
-                     ThreadPool& pool) {
-  Subject subject{.files = io::open_model(options.model), .passage = {}, .calibration = {}};
+Subject open_subject(const Options& options, ThreadPool& pool) {
+  Subject subject{
+      .files = io::open_model(options.model), .passage = {}, .calibration = {}, .tables = {}};
   if (!options.calibration.empty()) {
     subject.calibration = io::read_calibration(options.calibration);
     io::check_calibration(*subject.calibration, io::model_digest(subject.files, pool));
@@ -110,8 +113,9 @@ Subject open_subject(const Options& options, const evaluate::PassageOptions& pas
   }
   if (text) {
     check_output(options.output, {text->path.string()});
-    subject.passage = evaluate::cut_passage(*text, model::Tokenizer(subject.files.tokenizer),
-                                            subject.files.config.max_context, passage);
+    subject.passage =
+        evaluate::cut_passage(*text, model::Tokenizer(subject.files.tokenizer),
+                              subject.files.config.max_context, options.text.options());
     if (subject.calibration) {
       std::vector<std::uint64_t> shared;
       std::ranges::set_intersection(subject.calibration->text_lines,
@@ -119,6 +123,9 @@ Subject open_subject(const Options& options, const evaluate::PassageOptions& pas
       subject.shared_lines = shared.size();
     }
   }
+  subject.tables = compress::table_rules(subject.files.config, options.tables.embed_bits,
+                                         options.tables.head_bits);
+  evaluate::check_weights(subject.files, pool);
   return subject;
 }
 
@@ -187,97 +194,102 @@ std::size_t failures(const Rows& rows) {
       std::count_if(rows.begin(), rows.end(), [](const auto& row) { return !row.ok(); }));
 }
 
-void run(const Options& options) {
-  // All that can be wrong with the request or its files is found before anything is measured.
-  if (!options.calibration.empty() && (options.model.empty() || options.dry_run)) {
+/// What can be wrong with the request is found before anything is measured.
+void check_request(const Options& options) {
+  const bool stage2 = !options.model.empty() && !options.dry_run;
+  if (!options.calibration.empty() && !stage2) {
     fail_usage(
         "--calib {}: a calibration is for stage 2, which needs --model-dir and runs without "
         "--dry-run",
         options.calibration);
   }
-  if (options.tables.embed_bits + options.tables.head_bits > 0 &&
-      (options.model.empty() || options.dry_run)) {
+  if (options.tables.embed_bits + options.tables.head_bits > 0 && !stage2) {
     fail_usage("--embed-bits, --head-bits: for stage 2, which needs --model-dir, not --dry-run");
   }
-  options.machine.choose_isa();
   evaluate::parse_preset(options.preset);
   specs_or(options, {});
-  std::optional<Subject> subject;
-  std::vector<compress::TensorRule> tables;
-  const evaluate::PassageOptions passage_options = options.text.options();
-  check_output(options.output, {options.model, evaluate::split_weights_path(options.weights).file,
-                                options.text.data, options.calibration});
+  options.text.options();
+  const std::string weights = evaluate::split_weights_path(options.weights).file;
+  check_output(options.output, {options.model, weights, options.text.data, options.calibration});
+  if (options.html.empty()) return;
+  if (std::filesystem::weakly_canonical(options.html) ==
+      std::filesystem::weakly_canonical(options.output)) {
+    fail_usage("--html {}: is the results file", options.html);
+  }
+  check_output(options.html,
+               {options.output, options.model, weights, options.text.data, options.calibration});
+}
+
+void add_stage(report::Json& json, const MatrixStage& stage, const Options& options) {
+  json["config"]["rows"] = stage.height;
+  json["config"]["cols"] = stage.width;
+  json["config"]["source_quantized"] = stage.source_quantized;
+  for (const MatrixRow& row : stage.rows) json["stage1"].push_back(report::to_json(row));
+  if (!options.tables_wanted()) return;
+  fmt::print("{}\n\n{}", stage.caption, report::matrix_table(stage.rows));
+  if (stage.source_quantized) fmt::print("{}", report::kQuantisedSource);
+  std::fflush(stdout);
+}
+
+void add_stage(report::Json& json, const evaluate::ModelBench& stage, const Subject& subject,
+               const Options& options, const ThreadPool& pool) {
+  const evaluate::Passage* const passage = subject.known_passage();
+  if (passage != nullptr) json["config"]["ctx"] = passage->ctx();
+  json["model"] = report::to_json(subject.files);
+  if (subject.calibration) {
+    json["calibration"] = report::to_json(*subject.calibration, subject.shared_lines);
+  }
+  if (stage.noise) json["noise_floor"] = report::to_json(*stage.noise);
+  for (const auto& row : stage.rows) json["stage2"].push_back(report::to_json(row, passage));
+  check_mapped_files();  // nothing is said of what is not what it was
+  if (!options.tables_wanted()) return;
+  fmt::print("\n{}; {} threads\n\n{}", printable(subject.files.path.filename().string()),
+             pool.size(), report::model_table(stage, passage, subject.files.source_quantized));
+  if (subject.calibration) print_calibration(subject);
+}
+
+void write_results(const report::Json& json, const Options& options) {
+  options.output_format.print(json);
+  write_atomically(options.output, report::to_text(json));
+  fmt::print(stderr, "results: {}\n", options.output);
+  if (options.html.empty()) return;
+  report::Page page;
+  report::add_results(page, json, std::filesystem::path(options.output).filename().string());
+  write_atomically(options.html, report::to_html(page));
+  fmt::print(stderr, "page: {}\n", options.html);
+}
+
+void run(const Options& options) {
+  options.machine.choose_isa();
+  check_request(options);
   ThreadPool pool(options.machine.threads);
-  if (!options.html.empty()) {
-    if (std::filesystem::weakly_canonical(options.html) ==
-        std::filesystem::weakly_canonical(options.output)) {
-      fail_usage("--html {}: is the results file", options.html);
-    }
-    check_output(options.html,
-                 {options.output, options.model, options.text.data, options.calibration,
-                  evaluate::split_weights_path(options.weights).file});
-  }
-  if (!options.model.empty() && !options.dry_run) {
-    subject = open_subject(options, passage_options, pool);
-    tables = compress::table_rules(subject->files.config, options.tables.embed_bits,
-                                   options.tables.head_bits);
-    evaluate::check_weights(subject->files, pool);
-  }
+  std::optional<Subject> subject;
+  if (!options.model.empty() && !options.dry_run) subject = open_subject(options, pool);
   evaluate::Host host = evaluate::describe_host(pool);
   host.read_bandwidth_gbs = evaluate::read_bandwidth(pool);
   report::Json json = {{"schema", "squish.bench/1"},     {"created", report::timestamp()},
                        {"host", report::to_json(host)},  {"squish", report::program_json()},
                        {"config", config_json(options)}, {"stage1", report::Json::array()},
                        {"stage2", report::Json::array()}};
+  json["config"]["threads"] = pool.size();
 
   const MatrixStage stage1 = run_matrix_stage(options, pool);
-  json["config"]["threads"] = pool.size();
-  json["config"]["rows"] = stage1.height;
-  json["config"]["cols"] = stage1.width;
-  json["config"]["source_quantized"] = stage1.source_quantized;
-  if (subject && subject->passage) json["config"]["ctx"] = subject->passage->ctx();
-  for (const MatrixRow& row : stage1.rows) json["stage1"].push_back(report::to_json(row));
-  if (options.tables_wanted()) {
-    fmt::print("{}\n\n{}", stage1.caption, report::matrix_table(stage1.rows));
-    if (stage1.source_quantized) fmt::print("{}", report::kQuantisedSource);
-    std::fflush(stdout);
-  }
+  add_stage(json, stage1, options);
   evaluate::ModelBench stage2;
   if (subject) {
-    const evaluate::Passage* const passage = subject->passage ? &*subject->passage : nullptr;
     stage2 = evaluate::bench_model(
-        subject->files, passage,
+        subject->files, subject->known_passage(),
         {.specs = specs_or(options, evaluate::model_specs()),
          .calibration = subject->calibration ? &*subject->calibration : nullptr,
-         .tables = tables,
+         .tables = subject->tables,
          .cache = options.cache,
          .seed = options.seed,
          .tps_tokens = options.tps_tokens,
          .read_bandwidth_gbs = host.read_bandwidth_gbs},
         pool);
-    json["model"] = report::to_json(subject->files);
-    if (subject->calibration) {
-      json["calibration"] = report::to_json(*subject->calibration, subject->shared_lines);
-    }
-    if (stage2.noise) json["noise_floor"] = report::to_json(*stage2.noise);
-    for (const auto& row : stage2.rows) json["stage2"].push_back(report::to_json(row, passage));
-    check_mapped_files();  // nothing is said of what is not what it was
-    if (options.tables_wanted()) {
-      fmt::print("\n{}; {} threads\n\n{}", printable(subject->files.path.filename().string()),
-                 pool.size(),
-                 report::model_table(stage2, passage, subject->files.source_quantized));
-      if (subject->calibration) print_calibration(*subject);
-    }
+    add_stage(json, stage2, *subject, options, pool);
   }
-  options.output_format.print(json);
-  write_atomically(options.output, report::to_text(json));
-  fmt::print(stderr, "results: {}\n", options.output);
-  if (!options.html.empty()) {
-    report::Page page;
-    report::add_results(page, json, std::filesystem::path(options.output).filename().string());
-    write_atomically(options.html, report::to_html(page));
-    fmt::print(stderr, "page: {}\n", options.html);
-  }
+  write_results(json, options);
   if (const std::size_t failed = failures(stage1.rows) + failures(stage2.rows); failed > 0) {
     fail("{} of {} rows failed; their status says why", failed,
          stage1.rows.size() + stage2.rows.size());

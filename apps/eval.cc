@@ -162,6 +162,51 @@ void measure_quality(const Subjects& subjects, const Options& options,
   bench.noise = evaluate::noise_floor(reference, passage, pool);
 }
 
+report::Json results_json(const Options& options, const Subjects& subjects,
+                          const evaluate::Passage& passage, const evaluate::Host& host,
+                          const evaluate::ModelBench& bench, const Team& team,
+                          const ThreadPool& pool) {
+  report::Json json = {{"schema", "squish.eval/1"},
+                       {"created", report::timestamp()},
+                       {"host", report::to_json(host)},
+                       {"squish", report::program_json()},
+                       {"config",
+                        {{"models", options.models},
+                         {"reference", options.reference},
+                         {"ppl_data", options.text.data},
+                         {"ppl_protocol", options.text.protocol},
+                         {"ctx", passage.ctx()},
+                         {"ppl_tokens", options.text.tokens},
+                         {"fused", options.fused},
+                         {"fused_prompts", options.fused_prompts},
+                         {"kv", options.kv.element ? model::to_string(*options.kv.element) : ""},
+                         {"output", options.output},
+                         {"threads", pool.size()},
+                         {"ranks", team.size()},
+                         {"isa", options.machine.isa}}},
+                       {"models", report::Json::array()}};
+  for (const io::ModelFiles& files : subjects.models) {
+    json["models"].push_back(report::to_json(files));
+  }
+  if (subjects.reference) json["reference"] = report::to_json(*subjects.reference);
+  if (bench.noise) json["noise_floor"] = report::to_json(*bench.noise);
+  json["rows"] = report::Json::array();
+  for (const auto& row : bench.rows) json["rows"].push_back(report::to_json(row, &passage));
+  return json;
+}
+
+/// Fills in tokens per second.
+void measure_speed(const Subjects& subjects, const Options& options, double read_bandwidth_gbs,
+                   evaluate::ModelBench& bench, ThreadPool& pool) {
+  Progress speed("generate", static_cast<double>(subjects.models.size()));
+  for (std::size_t i = 0; i < subjects.models.size(); ++i) {
+    bench.rows[i].result->throughput =
+        evaluate::measure_throughput(model::load_transformer(subjects.models[i], pool), kTpsTokens,
+                                     read_bandwidth_gbs, pool, options.kv.of_generation());
+    speed.advance(1);
+  }
+}
+
 void run(const Options& options, Team& team) {
   options.machine.choose_isa();
   if (options.saving.resume && options.output.empty())
@@ -203,14 +248,7 @@ void run(const Options& options, Team& team) {
   }
   measure_quality(subjects, options, passage, scores ? &*scores : nullptr, bench, team, pool);
   if (!team.leads()) return;
-  Progress speed("generate", static_cast<double>(subjects.models.size()));
-  for (std::size_t i = 0; i < subjects.models.size(); ++i) {
-    const io::ModelFiles& files = subjects.models[i];
-    bench.rows[i].result->throughput =
-        evaluate::measure_throughput(model::load_transformer(files, pool), kTpsTokens,
-                                     host.read_bandwidth_gbs, pool, options.kv.of_generation());
-    speed.advance(1);
-  }
+  measure_speed(subjects, options, host.read_bandwidth_gbs, bench, pool);
 
   check_mapped_files();  // nothing is said of what is not what it was
   // What a checkpoint was made from is the reference, if that is here.
@@ -220,32 +258,7 @@ void run(const Options& options, Team& team) {
   if (options.output_format.format == "md") {
     fmt::print("{}", report::model_table(bench, &passage, source_quantized));
   }
-  report::Json json = {{"schema", "squish.eval/1"},
-                       {"created", report::timestamp()},
-                       {"host", report::to_json(host)},
-                       {"squish", report::program_json()},
-                       {"config",
-                        {{"models", options.models},
-                         {"reference", options.reference},
-                         {"ppl_data", options.text.data},
-                         {"ppl_protocol", options.text.protocol},
-                         {"ctx", passage.ctx()},
-                         {"ppl_tokens", options.text.tokens},
-                         {"fused", options.fused},
-                         {"fused_prompts", options.fused_prompts},
-                         {"kv", options.kv.element ? model::to_string(*options.kv.element) : ""},
-                         {"output", options.output},
-                         {"threads", pool.size()},
-                         {"ranks", team.size()},
-                         {"isa", options.machine.isa}}},
-                       {"models", report::Json::array()}};
-  for (const io::ModelFiles& files : subjects.models) {
-    json["models"].push_back(report::to_json(files));
-  }
-  if (subjects.reference) json["reference"] = report::to_json(*subjects.reference);
-  if (bench.noise) json["noise_floor"] = report::to_json(*bench.noise);
-  json["rows"] = report::Json::array();
-  for (const auto& row : bench.rows) json["rows"].push_back(report::to_json(row, &passage));
+  const report::Json json = results_json(options, subjects, passage, host, bench, team, pool);
   options.output_format.print(json);
   if (options.output.empty()) return;
   write_atomically(options.output, report::to_text(json));

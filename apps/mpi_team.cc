@@ -52,6 +52,43 @@ constexpr std::chrono::seconds kPatience{60};  // with a leader that does not en
 enum Tag : int { kRequest = 1, kReply, kFailure };
 constexpr std::uint64_t kNone = ~std::uint64_t{0};
 
+/// The items of one share(), handed out and taken in by the leader's two threads.
+class Deal {
+ public:
+  Deal(std::size_t count, const Team::Collect& collect) : count_(count), collect_(collect) {}
+
+  /// The next item; kNone: there is none, or no more are wanted.
+  std::uint64_t take() {
+    const std::lock_guard lock(mutex_);
+    return stopped_ || next_ == count_ ? kNone : next_++;
+  }
+  void collect(std::size_t item, int rank, std::string result) {
+    const std::lock_guard lock(mutex_);
+    if (!stopped_) collect_(item, rank, std::move(result));
+  }
+
+  /// In a handler: the first exception is kept, and no more is handed out or taken in.
+  void stop() {
+    const std::lock_guard lock(mutex_);
+    if (!error_) error_ = std::current_exception();
+    stopped_ = true;
+  }
+  bool stopped() const { return stopped_; }
+  void rethrow() const {
+    if (!error_) return;
+    stop_if_interrupted();  // others may have said first that they were stopped, too
+    std::rethrow_exception(error_);
+  }
+
+ private:
+  const std::size_t count_;
+  const Team::Collect& collect_;
+  std::mutex mutex_;  // of all that follows
+  std::size_t next_ = 0;
+  std::exception_ptr error_;
+  std::atomic<bool> stopped_ = false;
+};
+
 class MpiTeam : public Team {
  public:
   explicit MpiTeam(const Launch& launch) {
@@ -186,65 +223,52 @@ class MpiTeam : public Team {
 
   /// The leader's part: a thread of its own talks to the others, while this one works as they do.
   void lead(std::size_t count, const Work& work, const Collect& collect) {
-    std::mutex mutex;  // of all that follows
-    std::size_t next = 0;
-    std::exception_ptr error;
-    std::atomic<bool> stopped = false;
-    const auto take = [&]() -> std::uint64_t {
-      const std::lock_guard lock(mutex);
-      return stopped || next == count ? kNone : next++;
-    };
-    const auto note = [&] {
-      const std::lock_guard lock(mutex);
-      if (!error) error = std::current_exception();
-      stopped = true;
-    };
-    const auto collect_one = [&](std::size_t item, int rank, std::string result) {
-      const std::lock_guard lock(mutex);
-      if (!stopped) collect(item, rank, std::move(result));
-    };
-    std::thread clerk([&] {
-      int at_work = size_ - 1;
-      while (at_work > 0 && !stopped) {
-        int is_there = 0;
-        MPI_Status status;
-        MPI_Iprobe(MPI_ANY_SOURCE, kRequest, MPI_COMM_WORLD, &is_there, &status);
-        try {
-          if (is_there == 0) {
-            if (const std::string said = failure(); !said.empty()) {
-              if (interrupted()) fail("{}", said);
-              // The leader itself may be at work for hours.
-              say_failure(said);
-              MPI_Abort(MPI_COMM_WORLD, 1);
-            }
-            std::this_thread::sleep_for(kPause);
-            continue;
-          }
-          const std::string request = receive(status);
-          std::uint64_t done = kNone;
-          std::memcpy(&done, request.data(), sizeof done);
-          if (done != kNone) collect_one(done, status.MPI_SOURCE, request.substr(sizeof done));
-        } catch (...) {
-          note();
-          return;
-        }
-        const std::uint64_t item = take();
-        at_work -= item == kNone;
-        MPI_Send(&item, 1, MPI_UINT64_T, status.MPI_SOURCE, kReply, MPI_COMM_WORLD);
-      }
-    });
+    Deal deal(count, collect);
+    std::thread clerk([&] { serve(deal); });
     try {
-      for (std::uint64_t item = take(); item != kNone; item = take()) {
-        collect_one(item, 0, work(item));
+      for (std::uint64_t item = deal.take(); item != kNone; item = deal.take()) {
+        deal.collect(item, 0, work(item));
       }
     } catch (...) {
-      note();
+      deal.stop();
     }
     clerk.join();
-    if (error) {
-      stop_if_interrupted();  // others may have said first that they were stopped, too
-      std::rethrow_exception(error);
+    deal.rethrow();
+  }
+
+  /// Takes in what the others have done and gives them the next, until none has any or one fails.
+  void serve(Deal& deal) const {
+    for (int at_work = size_ - 1; at_work > 0 && !deal.stopped();) {
+      int is_there = 0;
+      MPI_Status status;
+      MPI_Iprobe(MPI_ANY_SOURCE, kRequest, MPI_COMM_WORLD, &is_there, &status);
+      try {
+        if (is_there == 0) {
+          end_with_failed();
+          std::this_thread::sleep_for(kPause);
+          continue;
+        }
+        const std::string request = receive(status);
+        std::uint64_t done = kNone;
+        std::memcpy(&done, request.data(), sizeof done);
+        if (done != kNone) deal.collect(done, status.MPI_SOURCE, request.substr(sizeof done));
+      } catch (...) {
+        deal.stop();
+        return;
+      }
+      const std::uint64_t item = deal.take();
+      at_work -= item == kNone;
+      MPI_Send(&item, 1, MPI_UINT64_T, status.MPI_SOURCE, kReply, MPI_COMM_WORLD);
     }
+  }
+
+  /// Where a rank has given up: at once, as the leader itself may be at work for hours.
+  static void end_with_failed() {
+    const std::string said = failure();
+    if (said.empty()) return;
+    if (interrupted()) fail("{}", said);
+    say_failure(said);
+    MPI_Abort(MPI_COMM_WORLD, 1);
   }
 
   void follow(const Work& work) {

@@ -1,4 +1,5 @@
 """What the scripts here have in common: a command's peak of anonymous memory, and where a result comes from."""
+import os
 import pathlib
 import re
 import subprocess
@@ -27,6 +28,19 @@ def peak_of(command):
             errors.seek(0)
             sys.exit(errors.read().decode(errors="replace"))
     return round(time.monotonic() - begin, 1), peak
+
+
+def seconds_of(command):
+    """Seconds, and user and system seconds; the script ends with what a failed command said."""
+    print(" ".join(map(str, command)), file=sys.stderr, flush=True)
+    begin = time.monotonic()
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        said = process.stderr.read()
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        sys.exit(said)
+    return round(time.monotonic() - begin, 1), used.ru_utime + used.ru_stime
 
 
 def cpu():

@@ -20,6 +20,19 @@ def byte_tokens():
     return [stand_in[b] for b in range(256)]
 
 
+def write_tokenizer(directory):
+    """tokenizer.json of 256 bytes and two marks."""
+    known = {token: i for i, token in enumerate(byte_tokens())}
+    special = [{"id": 256 + i, "content": name, "single_word": False, "lstrip": False,
+                "rstrip": False, "normalized": False, "special": True}
+               for i, name in enumerate(("<|im_start|>", "<|im_end|>"))]
+    (directory / "tokenizer.json").write_text(json.dumps({
+        "added_tokens": special,
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True},
+        "decoder": {"type": "ByteLevel"},
+        "model": {"type": "BPE", "vocab": known, "merges": []}}))
+
+
 def tensors(model, layers):
     hidden, intermediate, heads, kv_heads, width, vocab, _, tied, biases = model
     yield "model.embed_tokens.weight", [vocab, hidden]
@@ -69,6 +82,24 @@ def write_file(path, shapes, rng):
                 left -= count
 
 
+def write_weights(directory, shapes, count, rng):
+    """As one file, or as `count` shards of about the same size and their index."""
+    if count == 1:
+        write_file(directory / "model.safetensors", shapes, rng)
+        return
+    total, seen, shards = sum(elements(shape) for _, shape in shapes), 0, [[] for _ in range(count)]
+    for name, shape in shapes:
+        shards[count * (2 * seen + elements(shape)) // (2 * total)].append((name, shape))
+        seen += elements(shape)
+    weight_map = {}
+    for i, shard in enumerate(shards):
+        file = f"model-{i + 1:05}-of-{count:05}.safetensors"
+        write_file(directory / file, shard, rng)
+        weight_map.update({name: file for name, _ in shard})
+    (directory / "model.safetensors.index.json").write_text(
+        json.dumps({"metadata": {"total_size": 2 * total}, "weight_map": weight_map}))
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("directory", type=pathlib.Path)
@@ -88,31 +119,9 @@ def main():
               "max_position_embeddings": 2048, "rms_norm_eps": 1e-6 if qwen else 1e-5,
               "rope_theta": 1e6 if qwen else 5e5, "tie_word_embeddings": tied}
     (args.directory / "config.json").write_text(json.dumps(config, indent=2))
-    known = {token: i for i, token in enumerate(byte_tokens())}
-    special = [{"id": 256 + i, "content": name, "single_word": False, "lstrip": False,
-                "rstrip": False, "normalized": False, "special": True}
-               for i, name in enumerate(("<|im_start|>", "<|im_end|>"))]
-    (args.directory / "tokenizer.json").write_text(json.dumps({
-        "added_tokens": special,
-        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True},
-        "decoder": {"type": "ByteLevel"},
-        "model": {"type": "BPE", "vocab": known, "merges": []}}))
-
-    rng, shapes = random.Random(args.seed), list(tensors(model, layers))
-    if args.shards == 1:
-        write_file(args.directory / "model.safetensors", shapes, rng)
-        return
-    total, seen, shards = sum(elements(shape) for _, shape in shapes), 0, [[] for _ in range(args.shards)]
-    for name, shape in shapes:
-        shards[args.shards * (2 * seen + elements(shape)) // (2 * total)].append((name, shape))
-        seen += elements(shape)
-    weight_map = {}
-    for i, shard in enumerate(shards):
-        file = f"model-{i + 1:05}-of-{args.shards:05}.safetensors"
-        write_file(args.directory / file, shard, rng)
-        weight_map.update({name: file for name, _ in shard})
-    (args.directory / "model.safetensors.index.json").write_text(
-        json.dumps({"metadata": {"total_size": 2 * total}, "weight_map": weight_map}))
+    write_weights(args.directory, list(tensors(model, layers)), args.shards, random.Random(args.seed))
+    write_tokenizer(args.directory)  # last: others take a directory that has it for whole
 
 
-main()
+if __name__ == "__main__":
+    main()

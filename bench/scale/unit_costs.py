@@ -10,7 +10,6 @@ A quarter of an hour; DIR needs 6 GB, and keeps what was measured for the next t
 import argparse
 import json
 import math
-import os
 import pathlib
 import re
 import shutil
@@ -23,6 +22,7 @@ import numpy as np
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "bench"))
 import measure  # noqa: E402
+from random_model import write_tokenizer  # noqa: E402
 
 SPECS = ["int4:g=128,scale=f16,clip=mse", "quip:bits=2", "trellis:bits=2,code=fast", "trellis:bits=2",
          "vptq:v=8,k=256,r=256", "aqlm:m=2,b=8,g=8"]
@@ -37,15 +37,7 @@ HEAD = 64
 
 
 def cpu_seconds(command):
-    """User and system seconds of a command."""
-    print(" ".join(map(str, command)), file=sys.stderr, flush=True)
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
-        said = process.stderr.read()
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != 0:
-        sys.exit(said)
-    return used.ru_utime + used.ru_stime
+    return measure.seconds_of(command)[1]
 
 
 def write_model(directory, hidden, rows):
@@ -71,14 +63,7 @@ def write_model(directory, hidden, rows):
          "hidden_size": hidden, "intermediate_size": rows, "num_hidden_layers": 1, "num_attention_heads": 1,
          "num_key_value_heads": 1, "head_dim": HEAD, "max_position_embeddings": 2048,
          "rms_norm_eps": 1e-5, "rope_theta": 1e4, "tie_word_embeddings": True}))
-    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]  # GPT-2's stand-ins for the bytes
-    spare = iter(range(256, 512))
-    vocab = {chr(byte if byte in plain else next(spare)): byte for byte in range(256)}
-    special = [{"id": 256 + i, "content": name, "single_word": False, "lstrip": False, "rstrip": False,
-                "normalized": False, "special": True} for i, name in enumerate(("<|im_start|>", "<|im_end|>"))]
-    (directory / "tokenizer.json").write_text(json.dumps(
-        {"added_tokens": special, "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True},
-         "decoder": {"type": "ByteLevel"}, "model": {"type": "BPE", "vocab": vocab, "merges": []}}))
+    write_tokenizer(directory)
 
 
 def fit(rows, seconds):

@@ -27,20 +27,13 @@ bool HiddenStates::holds(std::size_t stage, std::size_t part) const {
 }
 
 std::vector<Matrix> HiddenStates::read(std::size_t stage, std::size_t part) const {
-  const fs::path path = file(stage, part);
-  const io::SafetensorsFile file = io::read_safetensors_file(path);
+  const io::SafetensorsFile stored = io::read_safetensors_file(file(stage, part));
   std::vector<Matrix> hidden;
   for (std::size_t w = parts_[part].begin; w < parts_[part].end; ++w) {
-    const io::Tensor& tensor = file.table.at(std::to_string(w));
-    const std::vector<std::size_t> expected = {windows_[w].size(), width_};
-    if (tensor.type != io::DType::F32 || tensor.shape != expected) {
-      fail("{}: tensor '{}' must have dtype F32 and shape [{}, {}]", path.string(), tensor.name,
-           expected[0], expected[1]);
-    }
-    const auto digest = file.metadata.find(tensor.name);
-    io::check_sum(tensor.bytes, digest == file.metadata.end() ? "none" : digest->second,
-                  fmt::format("{}: {}", path.string(), tensor.name));
-    Matrix& window = hidden.emplace_back(expected[0], expected[1]);
+    Matrix& window = hidden.emplace_back(windows_[w].size(), width_);
+    const io::Tensor& tensor =
+        stored.table.at(std::to_string(w), io::DType::F32, {window.rows(), window.cols()});
+    stored.check_sum(tensor);
     if (window.size() > 0) std::memcpy(window.data(), tensor.bytes.data(), tensor.bytes.size());
   }
   return hidden;

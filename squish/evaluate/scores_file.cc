@@ -35,10 +35,7 @@ std::vector<Value> take(std::size_t model, const char* what, io::DType type, std
   std::vector<Value> values(count);
   if (count == 0) return values;
   const std::string name = std::to_string(model) + what;
-  const io::Tensor& tensor = table.at(name);
-  if (tensor.type != type || tensor.bytes.size() != count * sizeof(Value)) {
-    fail("{}: tensor '{}': expected {} scores", path.string(), name, count);
-  }
+  const io::Tensor& tensor = table.at(name, type, {count});
   std::memcpy(values.data(), tensor.bytes.data(), tensor.bytes.size());
   const bool finite = std::all_of(values.begin(), values.end(),
                                   [](Value v) { return std::isfinite(static_cast<double>(v)); });
@@ -71,18 +68,14 @@ std::vector<Scores> ScoresFile::read(std::size_t models, const Passage& passage)
   std::error_code ignored;
   if (!fs::exists(path_, ignored)) return all;
   const io::SafetensorsFile file = io::read_safetensors_file(path_);
-  const auto text = [&](const char* key) {
-    const auto found = file.metadata.find(key);
-    return found == file.metadata.end() ? std::string() : found->second;
-  };
-  if (text("format") != kFormat) {
+  if (file.text("format") != kFormat) {
     fail("{}: expected the scores of a squish eval that was stopped", path_.string());
   }
-  if (text("pass") != pass()) {
+  if (file.text("pass") != pass()) {
     fail("{}: of other models, another text or another program, and cannot be resumed",
          path_.string());
   }
-  const json entries = json::parse(text("models"), nullptr, false);
+  const json entries = json::parse(file.text("models"), nullptr, false);
   try {
     if (entries.size() != models) fail("{}: expected {} models", path_.string(), models);
     for (std::size_t i = 0; i < models; ++i) {

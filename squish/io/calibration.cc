@@ -66,12 +66,7 @@ Run parse_run(const json& value, const std::string& where) {
 /// The doubles of a tensor of one dimension; `size` of them.
 std::span<const double> doubles(const TensorTable& table, const std::string& name, std::size_t size,
                                 const std::string& where) {
-  const auto found = table.tensors.find(name);
-  if (found == table.tensors.end()) fail("{}: tensor '{}' is missing", where, name);
-  const Tensor& tensor = found->second;
-  if (tensor.type != DType::F64 || tensor.shape != std::vector{size}) {
-    fail("{}: tensor '{}' must have dtype F64 and shape [{}]", where, name, size);
-  }
+  const Tensor& tensor = table.at(name, DType::F64, {size});
   if (reinterpret_cast<std::uintptr_t>(tensor.bytes.data()) % alignof(double) != 0) {
     fail("{}: tensor '{}' does not begin on a multiple of {} bytes", where, name, alignof(double));
   }
@@ -270,21 +265,17 @@ void write_calibration(const std::filesystem::path& path, const Calibration& cal
 
 Calibration read_calibration(const std::filesystem::path& path) {
   const SafetensorsFile file = read_safetensors_file(path);
-  const auto text = [&](const char* key) {
-    const auto found = file.metadata.find(key);
-    return found == file.metadata.end() ? std::string() : found->second;
-  };
-  if (text("format") != kFormat) {
+  if (file.text("format") != kFormat) {
     fail("{}: not a calibration: expected the file that squish calibrate writes", path.string());
   }
-  if (text("format_version") != std::to_string(kCalibrationVersion)) {
+  if (file.text("format_version") != std::to_string(kCalibrationVersion)) {
     fail("{}: a calibration of format version '{}', expected {}", path.string(),
-         text("format_version"), kCalibrationVersion);
+         file.text("format_version"), kCalibrationVersion);
   }
   Calibration calibration;
   calibration.path = path;
-  calibration.digest = sha256(text("calibration"));
-  parse_description(parse_json(text("calibration"), path), file.table, calibration);
+  calibration.digest = sha256(file.text("calibration"));
+  parse_description(parse_json(file.text("calibration"), path), file.table, calibration);
   return calibration;
 }
 

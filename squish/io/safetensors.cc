@@ -155,6 +155,17 @@ void read_safetensors(const std::filesystem::path& path, TensorTable& table) {
   read_file(path, table, /*bytes_allowed=*/false);
 }
 
+std::string SafetensorsFile::text(const std::string& name) const {
+  const auto found = metadata.find(name);
+  return found == metadata.end() ? "" : found->second;
+}
+
+void SafetensorsFile::check_sum(const Tensor& tensor) const {
+  const auto digest = metadata.find(tensor.name);
+  io::check_sum(tensor.bytes, digest == metadata.end() ? "none" : digest->second,
+                fmt::format("{}: {}", table.files.front().path().string(), tensor.name));
+}
+
 SafetensorsFile read_safetensors_file(const std::filesystem::path& path) {
   SafetensorsFile file;
   file.metadata = read_file(path, file.table, /*bytes_allowed=*/true);

@@ -17,6 +17,11 @@ void read_safetensors(const std::filesystem::path& path, TensorTable& table);
 struct SafetensorsFile {
   TensorTable table;
   std::map<std::string, std::string> metadata;
+
+  /// Of the metadata; empty: there is none by this name.
+  std::string text(const std::string& name) const;
+  /// Error unless the metadata have the tensor's SHA-256 under its name.
+  void check_sum(const Tensor& tensor) const;
 };
 SafetensorsFile read_safetensors_file(const std::filesystem::path& path);
 

@@ -204,6 +204,16 @@ const Tensor& TensorTable::at(std::string_view name) const {
   return found->second;
 }
 
+const Tensor& TensorTable::at(std::string_view name, DType type,
+                              const std::vector<std::size_t>& shape) const {
+  const Tensor& tensor = at(name);
+  if (tensor.type != type || tensor.shape != shape) {
+    fail("{}: tensor '{}' must have dtype {} and shape [{}]", files.front().path().string(), name,
+         to_string(type), fmt::join(shape, ", "));
+  }
+  return tensor;
+}
+
 void decode_elements(DType type, std::span<const std::byte> bytes, std::span<float> out) {
   assert(out.size() % block_size(type).elements == 0);
   assert(bytes.size() == out.size() / block_size(type).elements * block_size(type).bytes);

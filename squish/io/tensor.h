@@ -94,6 +94,8 @@ struct TensorTable {
   bool contains(std::string_view name) const { return tensors.contains(name); }
   /// Error that names `name` and the first file if there is none.
   const Tensor& at(std::string_view name) const;
+  /// The same if it does not have this type and shape.
+  const Tensor& at(std::string_view name, DType type, const std::vector<std::size_t>& shape) const;
 };
 
 /// Decodes `count` consecutive elements from `bytes` (whole blocks) exactly as the type defines
