@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what is missing, builds and runs the tests; --all: those of many minutes as well, and, in builds of their own, what
-# threads share under ThreadSanitizer and which lines of readers and methods are run.
+# Installs what is missing, builds and runs the tests; --all: those of many minutes as well, static checks and, in builds of
+# their own, what threads share under ThreadSanitizer and which lines of readers and methods are run.
 # Usage: ./test.sh [--all|release|debug|asan|tsan]
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -18,6 +18,7 @@ fi
 scripts/fetch_model.sh >/dev/null || echo "no model: the tests that need it will be skipped" >&2
 ctest --preset "$preset" --parallel "$(nproc)"
 if [ "$preset" = all ]; then
+  scripts/check_static.sh --all
   scripts/check_races.sh
   scripts/coverage.sh
 fi

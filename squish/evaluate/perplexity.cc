@@ -70,7 +70,7 @@ void make_room(Scores& scores, std::size_t count, bool is_reference) {
 }
 
 /// A model that failed once is left out from there on.
-void append(Scores window, Scores& scores) {
+void append(const Scores& window, Scores& scores) {
   if (scores.error.empty()) scores.error = window.error;
   if (!scores.error.empty()) return;
   const auto add = [](const auto& from, auto& to) {
@@ -252,7 +252,7 @@ std::vector<Scores> score(const model::Transformer& reference,
     for (std::size_t m = 0; m < scores.size() && rank != 0; ++m) done();  // said of this process's
     waiting[i] = from_bytes(bytes, scores.size());
     for (auto at = waiting.find(next); at != waiting.end(); at = waiting.find(++next)) {
-      for (std::size_t m = 0; m < scores.size(); ++m) append(std::move(at->second[m]), scores[m]);
+      for (std::size_t m = 0; m < scores.size(); ++m) append(at->second[m], scores[m]);
       waiting.erase(at);
       if (keep) keep(scores);
     }

@@ -186,7 +186,7 @@ void add_sums(const std::map<std::string, InputSums>& from, const std::string& w
   }
 }
 
-std::map<std::string, InputSums> views_of(std::shared_ptr<const SumsOfInputs> sums) {
+std::map<std::string, InputSums> views_of(const std::shared_ptr<const SumsOfInputs>& sums) {
   std::map<std::string, InputSums> views;
   for (const auto& [name, own] : *sums) {
     views[name] = {own.tokens, own.dropped, own.sum.size(), own.sum, own.products, sums, {}, {}};

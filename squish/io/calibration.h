@@ -48,7 +48,7 @@ using SumsOfInputs = std::map<std::string, OwnedSums>;  ///< by input_name()
 void add_sums(const std::map<std::string, InputSums>& from, const std::string& where,
               SumsOfInputs& to, ThreadPool& pool);
 /// As a calibration takes them.
-std::map<std::string, InputSums> views_of(std::shared_ptr<const SumsOfInputs> sums);
+std::map<std::string, InputSums> views_of(const std::shared_ptr<const SumsOfInputs>& sums);
 
 /// What a calibration was made from and by.
 struct CalibrationSource {

@@ -99,7 +99,7 @@ void ViterbiEncoder::best_path(std::span<const float> x, std::size_t ring, std::
   ViterbiStep step{};
   step.offsets = code_.offsets_.data();
   step.gap = gap_;
-  const auto together = static_cast<std::size_t>(ops.steps[bits - 1] * ops.passes[bits - 1]);
+  const std::size_t together = std::size_t{1} * ops.steps[bits - 1] * ops.passes[bits - 1];
   assert(steps % together == 0);
   for (std::size_t end = steps; end > 0; end -= together) {
     for (std::size_t t = 0; t < together; ++t) {
