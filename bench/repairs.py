@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """What two repairs after coding would save of a checkpoint's proxy loss, on the calibration itself: a bias
 (W - What) E[x] for each layer, and for each row of What the scale that is optimal under H.
-    bench/repairs.py --source PLAIN --coded PLAIN --calib CALIB [--layers 0,5,15,29]
+    bench/repairs.py --source PLAIN --coded PLAIN --calib CALIB --spec SPEC -o docs/results/repairs-METHOD.json [--layers 0,5,15,29]
 PLAIN: `squish dequantize MODEL_OR_CHECKPOINT -o PLAIN --type f32`. Needs numpy and safetensors."""
-import argparse, glob
+import argparse, glob, json, pathlib
 
 import numpy as np
 from safetensors import safe_open
@@ -20,13 +20,12 @@ def tensors(directory):
 
 def main():
     parser = argparse.ArgumentParser()
-    for flag in "source", "coded", "calib":
-        parser.add_argument("--" + flag, required=True)
+    for flag in "source", "coded", "calib", "spec", "output":
+        parser.add_argument(*(["-o"] if flag == "output" else []), "--" + flag, required=True)
     parser.add_argument("--layers", default="0,5,15,29")
     args = parser.parse_args()
     source, coded, calib = tensors(args.source), tensors(args.coded), Calibration(args.calib)
-    shares = []
-    print("| tensor | proxy loss | left by a bias | left by row scales |\n|:--|--:|--:|--:|")
+    rows = []
     for layer in args.layers.split(","):
         for linear in LINEAR:
             name = f"model.layers.{layer}.{linear}"
@@ -39,10 +38,10 @@ def main():
 
             loss = form(w - q, h)
             scale = ((w @ h) * q).sum(1) / ((q @ h) * q).sum(1)
-            left = (form(w - q, h - np.outer(mean, mean)) / loss, form(w - scale[:, None] * q, h) / loss)
-            shares.append(left)
-            print(f"| {name} | {loss / form(w, h):.5f} | {left[0]:.4f} | {left[1]:.4f} |")
-    print("| mean | | {:.4f} | {:.4f} |".format(*np.mean(shares, 0)))
+            rows.append({"tensor": name, "proxy_loss": loss / form(w, h), "left_by_bias": form(w - q, h - np.outer(mean, mean)) / loss,
+                         "left_by_scales": form(w - scale[:, None] * q, h) / loss})
+    rows.append({"tensor": "mean", **{key: np.mean([row[key] for row in rows]) for key in ("left_by_bias", "left_by_scales")}})
+    pathlib.Path(args.output).write_text(json.dumps({"schema": "squish.repairs/1", "spec": args.spec, "rows": rows}, indent=1) + "\n")
 
 
 main()

@@ -9,6 +9,7 @@ is replaced by a table of the models' rows of the results FILE (of squish bench 
 import json
 import pathlib
 import re
+import statistics
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -69,6 +70,20 @@ COLUMNS = {
     "over_f32": ("tokens/s over those of f32", lambda row: number(row.get("over_f32"), 2)),
     # bench/trellis/frontier.py
     "bits": ("bits", lambda row: str(row["bits"])),
+    # bench/trellis/gaussian.py
+    "stored": ("stored bits", lambda row: number(row["bpw"], 4)),
+    "snr_mean": ("SNR (dB), mean", lambda row: number(statistics.mean(row["snr_db"]), 3)),
+    "snr_least": ("least", lambda row: number(min(row["snr_db"]), 3)),
+    "compress_s": ("compress (s)", lambda row: number(row["compress_s"], 1)),
+    # bench/trellis/beam.py, choices.py
+    "state_bits": ("state bits", lambda row: str(row["state_bits"])),
+    "survivors": ("survivors", lambda row: f"{row['survivors']:,}"),
+    "proxy_snr": ("proxy SNR (dB)", lambda row: number(row["proxy_snr_db"], 3)),
+    # bench/repairs.py
+    "tensor": ("tensor", lambda row: row["tensor"]),
+    "proxy_loss": ("proxy loss", lambda row: number(row.get("proxy_loss"), 5)),
+    "left_by_bias": ("left by a bias", lambda row: number(row["left_by_bias"], 4)),
+    "left_by_scales": ("left by row scales", lambda row: number(row["left_by_scales"], 4)),
     "snr": ("SNR (dB)", lambda row: number(row["snr_db"], 3)),
     # bench/kernel_table.py
     "spec": ("spec", label),
@@ -87,13 +102,15 @@ COLUMNS = {
 } | {f"on_{nodes}": (f"{nodes} nodes" if nodes > 1 else "1 node",
                     lambda row, nodes=str(nodes): f"{duration(row['seconds'][nodes])} ({100 * row['efficiency'][nodes]:.0f} %)")
      for nodes in (1, 2, 4, 8, 16, 32, 64)
+} | {f"beam_{bits}": (f"{bits} bits", lambda row, key=f"beam_{bits}": number(row.get(key), 3)) for bits in (2, 3, 4)
+} | {f"snr_{form}": (form, lambda row, key=f"snr_{form}": number(row.get(key), 3)) for form in ("plain", "symmetric", "wide", "pairs")
 } | {f"snr_{width}": (f"L = {width}", lambda row, key=f"snr_{width}": number(row.get(key), 2)) for width in range(8, 17)
 } | {f"decode_{isa}": (title, lambda row, isa=isa: decoding(row.get(isa))) for isa, title in (
     ("avx2", "AVX2"), ("avx512", "AVX-512"), ("avx512vbmi", "VBMI, GFNI"))
 }
 
 
-LEFT = ("method", "model", "kv", "calibrated", "what", "shapes", "racer", "race", "spec", "shape", "kernel", "target", "commit")
+LEFT = ("method", "model", "kv", "calibrated", "what", "shapes", "racer", "race", "spec", "shape", "kernel", "target", "commit", "tensor")
 
 
 def table(name, words):

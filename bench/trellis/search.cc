@@ -2,8 +2,9 @@
 // each with tables trained by Lloyd iterations (states by the Viterbi algorithm, entries by least
 // squares) on i.i.d. Gaussian streams, ranked on streams that no table was trained on. Prints what
 // it finds, the best last, with the constants.
-//   trellis_search BITS STATE_BITS TABLES CANDIDATES [SEED [STREAMS [ROUNDS]]]
-// TABLES: 2, or 3 for one more on bits 4 to 7 of the state.
+//   trellis_search BITS STATE_BITS TABLES CANDIDATES [SEED [STREAMS [ROUNDS [FORM]]]]
+// TABLES: 2, or 3 for one more on bits 4 to 7 of the state. FORM: what a state looks up; "plain" is
+// in use, the others were tried.
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -11,6 +12,8 @@
 #include <cstdlib>
 #include <mutex>
 #include <numeric>
+#include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -22,7 +25,18 @@ namespace squish::quant {
 namespace {
 
 constexpr std::size_t kRows = 256, kTestStreams = 200;
-constexpr int kEntries = 16;
+
+/// What a state looks up.
+struct Form {
+  std::string_view name;
+  unsigned weights;     // that a state stands for, each with tables of its own
+  std::size_t entries;  // of a table
+  bool symmetric;       // entries e and 15 - e are each other's negative; half of them are kept
+};
+constexpr Form kForms[] = {{"plain", 1, 16, false},
+                           {"symmetric", 1, 8, true},
+                           {"pairs", 2, 16, false},
+                           {"wide", 1, 64, false}};  // by six bits, two of which two tables share
 
 double normal_quantile(double p) {
   double low = -8, high = 8;
@@ -39,15 +53,26 @@ struct Candidate {
   double snr = 0;
 };
 
-/// Which entry of table t a state uses.
-int entry(const LinearHashCode& code, std::uint32_t state, std::size_t t) {
-  return t == 2 ? static_cast<int>(state >> 4 & 15) : code.hash(state) >> (4 * t) & 15;
+/// An entry of a table, as it is or negated.
+struct Entry {
+  std::size_t index;
+  double sign;
+};
+
+/// Which entry of table t of each weight a state uses.
+Entry entry(const Form& form, const LinearHashCode& code, std::uint32_t state, std::size_t t) {
+  const std::uint32_t byte = t == 2 ? state & 255 : static_cast<std::uint32_t>(code.hash(state));
+  const bool upper = t > 0;
+  if (form.entries == 64) return {upper ? byte >> 2 : byte & 63, 1};
+  const std::uint32_t half = upper ? byte >> 4 : byte & 15;
+  return form.symmetric && half > 7 ? Entry{15 - half, -1} : Entry{half, 1};
 }
 
 struct Trainer {
   unsigned bits;
-  std::size_t tables;
-  std::vector<std::vector<double>> values;  // by table, real-valued
+  std::size_t tables;  // a weight
+  const Form& form;
+  std::vector<std::vector<double>> values;  // by weight of a step and table, real-valued
 
   /// Signal over noise of `count` streams, in dB; collects what the tables are fitted to.
   double encode(const TrellisCode& code, const LinearHashCode& hash, const CounterRng& rng,
@@ -55,7 +80,7 @@ struct Trainer {
     const ViterbiCode prepared(code);
     ViterbiEncoder encoder(prepared);
     std::vector<float> x(kRows);
-    std::vector<std::uint16_t> symbols(kRows);
+    std::vector<std::uint16_t> symbols(kRows / form.weights);
     std::vector<std::uint32_t> states;
     std::vector<float> targets;
     double signal = 0, noise = 0;
@@ -63,8 +88,8 @@ struct Trainer {
       for (std::size_t i = 0; i < kRows; ++i) x[i] = static_cast<float>(rng.normal(n * kRows + i));
       encoder.encode(x, symbols);
       for (std::size_t i = 0; i < kRows; ++i) {
-        const std::uint32_t state = trellis_state(code, symbols, i);
-        const double d = x[i] - code.values[state];
+        const std::uint32_t state = trellis_state(code, symbols, i / form.weights);
+        const double d = x[i] - trellis_value(code, symbols, i);
         signal += double{x[i]} * x[i];
         noise += d * d;
         if (fit) states.push_back(state), targets.push_back(x[i]);
@@ -77,50 +102,70 @@ struct Trainer {
   void refit(const LinearHashCode& hash, const std::vector<std::uint32_t>& states,
              const std::vector<float>& targets) {
     for (int pass = 0; pass < 8; ++pass) {
-      for (std::size_t t = 0; t < tables; ++t) {
-        std::vector<double> sum(kEntries), count(kEntries);
-        for (std::size_t i = 0; i < states.size(); ++i) {
+      for (std::size_t table = 0; table < values.size(); ++table) {
+        const std::size_t v = table / tables, t = table % tables;
+        std::vector<double> sum(form.entries), count(form.entries);
+        for (std::size_t i = v; i < states.size(); i += form.weights) {
           double rest = targets[i];
           for (std::size_t o = 0; o < tables; ++o) {
-            if (o != t) rest -= values[o][entry(hash, states[i], o)];
+            if (o != t) rest -= value(hash, states[i], v, o);
           }
-          const int e = entry(hash, states[i], t);
-          sum[e] += rest;
-          count[e] += 1;
+          const Entry e = entry(form, hash, states[i], t);
+          sum[e.index] += e.sign * rest;
+          count[e.index] += 1;
         }
-        for (int e = 0; e < kEntries; ++e) {
-          if (count[e] > 0) values[t][e] = sum[e] / count[e];
+        for (std::size_t e = 0; e < form.entries; ++e) {
+          if (count[e] > 0) values[table][e] = sum[e] / count[e];
         }
       }
     }
   }
 
-  /// The code in integers whose sums fill -127 .. 127.
-  void round(LinearHashCode& code) {
-    for (std::size_t t = 1; t < tables; ++t) {  // the mean of a table may move to another
-      const double mean = std::accumulate(values[t].begin(), values[t].end(), 0.0) / kEntries;
-      for (double& v : values[t]) v -= mean;
-      for (double& v : values[0]) v += mean;
-    }
-    double high = 0, low = 0;
-    for (std::size_t t = 0; t < tables; ++t) {
-      high += *std::max_element(values[t].begin(), values[t].end());
-      low += *std::min_element(values[t].begin(), values[t].end());
-    }
-    code.unit = static_cast<float>(std::max(high, -low) / 126);
-    for (std::size_t t = 0; t < tables; ++t) {
-      for (int e = 0; e < kEntries; ++e) {
-        code.tables[t][e] = static_cast<std::int8_t>(std::lround(values[t][e] / code.unit));
-      }
-    }
+  /// What table t of weight v of a step adds.
+  double value(const LinearHashCode& hash, std::uint32_t state, std::size_t v,
+               std::size_t t) const {
+    const Entry e = entry(form, hash, state, t);
+    return e.sign * values[v * tables + t][e.index];
   }
 
-  TrellisCode real_code(const LinearHashCode& hash) {
-    TrellisCode code{bits, hash.state_bits, 1, {}};
-    code.values.resize(code.states());
-    for (std::uint32_t s = 0; s < code.states(); ++s) {
-      for (std::size_t t = 0; t < tables; ++t) {
-        code.values[s] += static_cast<float>(values[t][entry(hash, s, t)]);
+  /// To multiples of a unit, whose sums fill -127 .. 127 times it. Returns the unit.
+  float round() {
+    double most = 0;
+    for (std::size_t first = 0; first < values.size(); first += tables) {
+      double high = 0, low = 0;
+      for (std::size_t t = first; t < first + tables; ++t) {
+        std::vector<double>& table = values[t];
+        // The mean of a table may move to another.
+        const double mean = t == first || form.symmetric
+                                ? 0
+                                : std::accumulate(table.begin(), table.end(), 0.0) /
+                                      static_cast<double>(form.entries);
+        for (double& value : table) value -= mean;
+        for (double& value : values[first]) value += mean;
+      }
+      for (std::size_t t = first; t < first + tables; ++t) {
+        const auto [least, greatest] = std::minmax_element(values[t].begin(), values[t].end());
+        high += form.symmetric ? std::max(*greatest, -*least) : *greatest;
+        low += form.symmetric ? std::min(*least, -*greatest) : *least;
+      }
+      most = std::max({most, high, -low});
+    }
+    const auto unit = static_cast<float>(most / 126);
+    for (std::vector<double>& table : values) {
+      for (double& value : table)
+        value = double{unit} * static_cast<double>(std::lround(value / unit));
+    }
+    return unit;
+  }
+
+  TrellisCode expand(const LinearHashCode& hash) const {
+    TrellisCode code{bits, hash.state_bits, form.weights, {}};
+    code.values.reserve(form.weights * code.states());
+    for (std::size_t v = 0; v < form.weights; ++v) {
+      for (std::uint32_t s = 0; s < code.states(); ++s) {
+        double sum = 0;
+        for (std::size_t t = 0; t < tables; ++t) sum += value(hash, s, v, t);
+        code.values.push_back(static_cast<float>(sum));
       }
     }
     return code;
@@ -128,7 +173,7 @@ struct Trainer {
 };
 
 Candidate make(unsigned bits, unsigned state_bits, std::size_t tables, std::uint64_t seed,
-               std::size_t streams, int rounds) {
+               std::size_t streams, int rounds, const Form& form) {
   Candidate candidate{seed, {}, 0};
   LinearHashCode& code = candidate.code;
   code.state_bits = state_bits;
@@ -136,43 +181,55 @@ Candidate make(unsigned bits, unsigned state_bits, std::size_t tables, std::uint
   for (unsigned b = 0; b + 8 < state_bits; ++b) {
     code.columns[b] = static_cast<std::uint8_t>(rng.bits(b));
   }
-  Trainer trainer{bits, tables, {}};
+  Trainer trainer{bits, tables, form, {}};
   // Quantiles in random order, most of the variance in the first table, whose entries one symbol
   // chooses among: from random entries Lloyd's iterations seldom find a good code above 2 bits.
   const double rest = 0.1 + 0.5 * rng.uniform(100);
-  for (std::size_t t = 0; t < tables; ++t) {
-    const double variance = t == 0 ? 1 - rest : rest / static_cast<double>(tables - 1);
-    std::vector<double> table(kEntries);
-    for (int e = 0; e < kEntries; ++e) {
-      table[e] = std::sqrt(variance) * normal_quantile((e + 0.5) / kEntries);
+  const std::size_t quantiles = form.symmetric ? 2 * form.entries : form.entries;
+  for (std::size_t t = 0; t < tables * form.weights; ++t) {
+    const double variance = t % tables == 0 ? 1 - rest : rest / static_cast<double>(tables - 1);
+    std::vector<double> table(form.entries);
+    for (std::size_t e = 0; e < form.entries; ++e) {
+      const double p = (static_cast<double>(e) + 0.5) / static_cast<double>(quantiles);
+      table[e] = std::sqrt(variance) * normal_quantile(p);
     }
-    for (std::size_t e = kEntries; e-- > 1;) {
-      std::swap(table[e], table[rng.below(1000 + 16 * t + e, e + 1)]);
+    for (std::size_t e = form.entries; e-- > 1;) {
+      std::swap(table[e], table[rng.below(1000 + form.entries * t + e, e + 1)]);
+    }
+    for (std::size_t e = 0; form.symmetric && e < form.entries; ++e) {
+      if (rng.uniform(5000 + form.entries * t + e) < 0.5) table[e] = -table[e];
     }
     trainer.values.push_back(std::move(table));
   }
   for (int round = 0; round < rounds; ++round) {
     const CounterRng data(seed, "training " + std::to_string(round));
-    trainer.encode(trainer.real_code(code), code, data, streams, true);
+    trainer.encode(trainer.expand(code), code, data, streams, true);
   }
-  trainer.round(code);
+  code.unit = trainer.round();
+  for (std::size_t t = 0; form.name == "plain" && t < tables; ++t) {
+    for (std::size_t e = 0; e < form.entries; ++e) {
+      code.tables[t][e] = static_cast<std::int8_t>(std::lround(trainer.values[t][e] / code.unit));
+    }
+  }
   candidate.snr =
-      trainer.encode(code.expand(bits), code, CounterRng(0, "ranking"), kTestStreams, false);
+      trainer.encode(trainer.expand(code), code, CounterRng(0, "ranking"), kTestStreams, false);
   return candidate;
 }
 
-void print(const Candidate& candidate, unsigned bits, std::size_t tables) {
-  std::printf("%u bits, seed %llu: %.3f dB\n  {%u, {", bits,
-              static_cast<unsigned long long>(candidate.seed), candidate.snr,
-              candidate.code.state_bits);
-  for (const int c : candidate.code.columns) std::printf("%d, ", c);
-  std::printf("}, {");
-  for (std::size_t t = 0; t < tables; ++t) {
-    std::printf("{");
-    for (const int v : candidate.code.tables[t]) std::printf("%d, ", v);
-    std::printf("}, ");
+void print(const Candidate& candidate, unsigned bits, std::size_t tables, const Form& form) {
+  std::printf("%u bits, seed %llu: %.3f dB\n", bits,
+              static_cast<unsigned long long>(candidate.seed), candidate.snr);
+  if (form.name == "plain") {
+    std::printf("  {%u, {", candidate.code.state_bits);
+    for (const int c : candidate.code.columns) std::printf("%d, ", c);
+    std::printf("}, {");
+    for (std::size_t t = 0; t < tables; ++t) {
+      std::printf("{");
+      for (const int v : candidate.code.tables[t]) std::printf("%d, ", v);
+      std::printf("}, ");
+    }
+    std::printf("}, %.9gf}\n", static_cast<double>(candidate.code.unit));
   }
-  std::printf("}, %.9gf}\n", static_cast<double>(candidate.code.unit));
   std::fflush(stdout);
 }
 
@@ -182,9 +239,9 @@ void print(const Candidate& candidate, unsigned bits, std::size_t tables) {
 int main(int argc, char** argv) {
   using namespace squish::quant;
   if (argc < 5) {
-    std::fprintf(
-        stderr,
-        "usage: trellis_search BITS STATE_BITS TABLES CANDIDATES [SEED [STREAMS [ROUNDS]]]\n");
+    std::fprintf(stderr,
+                 "usage: trellis_search BITS STATE_BITS TABLES CANDIDATES [SEED [STREAMS [ROUNDS "
+                 "[FORM]]]]\n");
     return 2;
   }
   const auto number = [&](int i, long fallback) {
@@ -193,12 +250,21 @@ int main(int argc, char** argv) {
   const auto bits = static_cast<unsigned>(number(1, 2)),
              width = static_cast<unsigned>(number(2, 16));
   const std::size_t tables = number(3, 2), count = number(4, 1);
+  const std::string_view name = argc > 8 ? argv[8] : "plain";
+  const Form* const form = std::ranges::find(kForms, name, &Form::name);
+  if (form == std::end(kForms)) {
+    std::fprintf(stderr, "trellis_search: expected plain, symmetric, pairs or wide\n");
+    return 2;
+  }
+  const unsigned step_bits = bits * form->weights;
   const ViterbiOps& ops = viterbi_ops();
-  if (bits < 1 || bits > 4 || width < 8 || width > 16 || count == 0 || tables < 2 || tables > 3 ||
-      ops.lanes << (ops.steps[bits - 1] + 1) * bits > std::size_t{1} << width) {
-    std::fprintf(stderr,
-                 "trellis_search: expected 1 to 4 bits, 2 or 3 tables, 8 to 16 state bits, and "
-                 "no fewer than a step of the encoder takes: fewer with SQUISH_ISA=scalar\n");
+  if (step_bits < 1 || step_bits > 4 || width < 8 || width > 16 || count == 0 || tables < 2 ||
+      tables > 3 ||
+      ops.lanes << (ops.steps[step_bits - 1] + 1) * step_bits > std::size_t{1} << width) {
+    std::fprintf(
+        stderr,
+        "trellis_search: expected 1 to 4 bits a step, 2 or 3 tables, 8 to 16 state bits, and "
+        "no fewer than a step of the encoder takes: fewer with SQUISH_ISA=scalar\n");
     return 2;
   }
   const std::uint64_t seed = number(5, 1);
@@ -209,18 +275,18 @@ int main(int argc, char** argv) {
   for (unsigned t = 0; t < std::max(1u, std::thread::hardware_concurrency()); ++t) {
     threads.emplace_back([&] {
       for (std::uint64_t i = next++; i < count; i = next++) {
-        const Candidate found =
-            make(bits, width, tables, seed + i, number(6, 48), static_cast<int>(number(7, 12)));
+        const Candidate found = make(bits, width, tables, seed + i, number(6, 48),
+                                     static_cast<int>(number(7, 12)), *form);
         const std::lock_guard lock(mutex);
         std::printf("seed %llu: %.3f dB\n", static_cast<unsigned long long>(found.seed), found.snr);
         std::fflush(stdout);
         if (found.snr > best.snr) {
           best = found;
-          print(best, bits, tables);
+          print(best, bits, tables, *form);
         }
       }
     });
   }
   for (std::thread& thread : threads) thread.join();
-  print(best, bits, tables);
+  print(best, bits, tables, *form);
 }
