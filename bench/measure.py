@@ -1,4 +1,4 @@
-"""What the scripts here have in common: a command's peak of anonymous memory, and where a result comes from."""
+"""What the scripts here have in common: the program and model they try, what a command takes, and where a result comes from."""
 import os
 import pathlib
 import re
@@ -6,6 +6,28 @@ import subprocess
 import sys
 import tempfile
 import time
+
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+def squish():
+    """$SQUISH, else the release build's."""
+    return pathlib.Path(os.environ.get("SQUISH") or ROOT / "build/release/squish")
+
+
+def smollm2():
+    """SmolLM2-135M's GGUF, fetched where it is missing."""
+    return pathlib.Path(subprocess.run([ROOT / "scripts/fetch_model.sh"], check=True, capture_output=True, text=True).stdout.strip())
+
+
+def calibration_of(model):
+    """$SQUISH_CALIB, else what bench/specs.sh made."""
+    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
+    path = pathlib.Path(os.environ.get("SQUISH_CALIB") or cache / f"squish/{model.name}.calib")
+    if not path.exists():
+        sys.exit(f"{path}: expected a calibration; squish calibrate {model} -o {path} makes it")
+    return path
 
 
 def anonymous(pid):

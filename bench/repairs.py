@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """What two repairs after coding would save of a checkpoint's proxy loss, on the calibration itself: a bias
 (W - What) E[x] for each layer, and for each row of What the scale that is optimal under H.
-    bench/repairs.py --source PLAIN --coded PLAIN --calib CALIB --spec SPEC -o docs/results/repairs-METHOD.json [--layers 0,5,15,29]
-PLAIN: `squish dequantize MODEL_OR_CHECKPOINT -o PLAIN --type f32`. Needs numpy and safetensors."""
+    bench/repairs.py --source PLAIN --coded PLAIN --calib CALIB --spec SPEC -o docs/results/repairs-METHOD.json
+        [--layers 0,5,15,29]
+PLAIN: `squish dequantize MODEL_OR_CHECKPOINT -o PLAIN --type f32`. Needs numpy and safetensors; $SQUISH names the program that compressed."""
 import argparse, glob, json, pathlib
 
 import numpy as np
 from safetensors import safe_open
 
+import measure
 from calibration import Calibration
 
 LINEAR = ["self_attn.q_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.down_proj"]
@@ -41,7 +43,9 @@ def main():
             rows.append({"tensor": name, "proxy_loss": loss / form(w, h), "left_by_bias": form(w - q, h - np.outer(mean, mean)) / loss,
                          "left_by_scales": form(w - scale[:, None] * q, h) / loss})
     rows.append({"tensor": "mean", **{key: np.mean([row[key] for row in rows]) for key in ("left_by_bias", "left_by_scales")}})
-    pathlib.Path(args.output).write_text(json.dumps({"schema": "squish.repairs/1", "spec": args.spec, "rows": rows}, indent=1) + "\n")
+    pathlib.Path(args.output).write_text(json.dumps(
+        {"schema": "squish.repairs/1", "command": "bench/repairs.py", "version": measure.version(measure.squish()), "spec": args.spec, "seed": 0,
+         "calibration": pathlib.Path(args.calib).name, "layers": args.layers, "rows": rows}, indent=1) + "\n")
 
 
 main()

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The beam of fewer survivors over a longer memory beside the Viterbi algorithm (16 state bits, all 65,536 survivors): dB, over streams.
     cmake --build --preset release --target trellis_beam
-    bench/trellis/beam.py --build build/release [-o docs/results/trellis-beam.json]
+    bench/trellis/beam.py [--build build/release] [-o docs/results/trellis-beam.json]
 A quarter of an hour on 2 cores."""
 import argparse
 import concurrent.futures
@@ -33,7 +33,7 @@ def code(program, bits, width, survivors, seed):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--build", type=pathlib.Path, required=True)
+    parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build/release")
     parser.add_argument("-o", "--output", type=pathlib.Path, default=ROOT / "docs/results/trellis-beam.json")
     args = parser.parse_args()
     program, rows = args.build / "trellis_beam", []

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # A tenth of a bit a weight spent evenly (every tensor's first columns one bit more) beside the same bits spent by
-# --target-bpw, by the trellis's fast code, calibrated, judged on WikiText-2's test split (gptq-2048). Some 20
+# --target-bpw, by the trellis's fast code, calibrated, judged on WikiText-2's test split (gptq-2048). Some 15
 # minutes for SmolLM2-135M on 2 cores with AVX-512; killed, it goes on.
 #   bench/trellis/even.sh [MODEL] [OUTPUT.json] [TOKENS of the test text, 0: all]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 model=${1:-$(scripts/fetch_model.sh)}
-output=${2:-docs/results/trellis-allocation.json}
+output=${2:-docs/results/trellis-even.json}
 tokens=${3:-81920}
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/squish
 work=$cache/trellis/$(basename "$model")-even

@@ -21,10 +21,10 @@ ROWS, COLS, PRODUCTS, ROUNDS, CANDIDATES = 768, 576, 1000, 3, 12
 PUBLISHED = ["1mad", "3inst", "hyb"]
 
 
-def search(program, bits, width, isa):
-    """dB of the best of CANDIDATES codes of so many state bits; None where the encoder can't."""
+def search(program, bits, width, isa, form="plain"):
+    """dB of the best of CANDIDATES codes of so many state bits and this form; None where the encoder can't."""
     tables = 2 if bits <= 2 else 3
-    done = subprocess.run([program, str(bits), str(width), str(tables), str(CANDIDATES)],
+    done = subprocess.run([program, str(bits), str(width), str(tables), str(CANDIDATES), "1", "48", "12", form],
                           env={**os.environ, "SQUISH_ISA": isa}, capture_output=True, text=True)
     if done.returncode == 2:
         return None

@@ -1,10 +1,10 @@
 // Searches for the codes of squish/quant/trellis_code.cc: random GF(2)-linear hashes of the state,
 // each with tables trained by Lloyd iterations (states by the Viterbi algorithm, entries by least
 // squares) on i.i.d. Gaussian streams, ranked on streams that no table was trained on. Prints what
-// it finds, the best last, with the constants.
+// it finds, the best last, with the constants of a plain one.
 //   trellis_search BITS STATE_BITS TABLES CANDIDATES [SEED [STREAMS [ROUNDS [FORM]]]]
-// TABLES: 2, or 3 for one more on bits 4 to 7 of the state. FORM: what a state looks up; "plain" is
-// in use, the others were tried.
+// TABLES: 2, or 3 for one more on bits 4 to 7 of the state. FORM: plain, which is
+// in use, or symmetric, pairs or wide, which were tried (docs/methods/trellis.md).
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -36,7 +36,7 @@ struct Form {
 constexpr Form kForms[] = {{"plain", 1, 16, false},
                            {"symmetric", 1, 8, true},
                            {"pairs", 2, 16, false},
-                           {"wide", 1, 64, false}};  // by six bits, two of which two tables share
+                           {"wide", 1, 64, false}};  // by bits 0 to 5 and 2 to 7 of a byte
 
 double normal_quantile(double p) {
   double low = -8, high = 8;

@@ -92,9 +92,7 @@ InputSums parse_input(const std::string& name, const json& value, const TensorTa
 }
 
 std::vector<std::uint64_t> parse_lines(const TensorTable& table, const std::string& file) {
-  const auto found = table.tensors.find(kLines);
-  if (found == table.tensors.end()) fail("{}: tensor '{}' is missing", file, kLines);
-  const Tensor& tensor = found->second;
+  const Tensor& tensor = table.at(kLines);
   std::vector<std::uint64_t> lines(tensor.bytes.size() / sizeof(std::uint64_t));
   if (tensor.type != DType::U8 || lines.size() * sizeof(std::uint64_t) != tensor.bytes.size()) {
     fail("{}: tensor '{}' must hold 8 bytes a line", file, kLines);

@@ -237,12 +237,10 @@ std::span<const std::byte> take_plain(const Tensor& tensor, const Fields& entry,
 
 /// The entries in the metadata of one model file.
 json file_entries(const SafetensorsFile& file, const fs::path& path) {
-  const auto format = file.metadata.find("format"), entries = file.metadata.find("tensors");
-  if (format == file.metadata.end() || format->second != "squish" ||
-      entries == file.metadata.end()) {
+  if (file.text("format") != "squish" || !file.metadata.contains("tensors")) {
     fail("{}: not a file of a squish checkpoint", path.string());
   }
-  json parsed = parse_json(entries->second, path);
+  json parsed = parse_json(file.text("tensors"), path);
   if (!parsed.is_object()) fail("{}: the metadata 'tensors' are not an object", path.string());
   return parsed;
 }

@@ -144,6 +144,11 @@ void decode_blocks(DType type, Block bytes, std::span<float> out, Decode decode)
   }
 }
 
+/// For errors.
+std::string first_file(const TensorTable& table) {
+  return table.files.empty() ? "model" : table.files.front().path().string();
+}
+
 }  // namespace
 
 std::string_view to_string(DType type) {
@@ -197,10 +202,7 @@ std::size_t Tensor::cols() const { return shape.empty() ? 1 : shape.back(); }
 
 const Tensor& TensorTable::at(std::string_view name) const {
   const auto found = tensors.find(name);
-  if (found == tensors.end()) {
-    fail("{}: there is no tensor '{}'", files.empty() ? "model" : files.front().path().string(),
-         name);
-  }
+  if (found == tensors.end()) fail("{}: there is no tensor '{}'", first_file(*this), name);
   return found->second;
 }
 
@@ -208,7 +210,7 @@ const Tensor& TensorTable::at(std::string_view name, DType type,
                               const std::vector<std::size_t>& shape) const {
   const Tensor& tensor = at(name);
   if (tensor.type != type || tensor.shape != shape) {
-    fail("{}: tensor '{}' must have dtype {} and shape [{}]", files.front().path().string(), name,
+    fail("{}: tensor '{}' must have dtype {} and shape [{}]", first_file(*this), name,
          to_string(type), fmt::join(shape, ", "));
   }
   return tensor;

@@ -46,6 +46,44 @@ TEST(Safetensors, ReadsEveryFloatType) {
   EXPECT_EQ(table.at("empty").elements(), 0u);
 }
 
+TEST(Safetensors, OfThisTypeAndShape) {
+  const TemporaryDirectory directory;
+  TensorTable table;
+  read_safetensors(directory.write("t.safetensors", small_file().build()), table);
+  EXPECT_EQ(&table.at("z", DType::F32, {2, 2}), &table.at("z"));
+  for (const auto& [type, shape] : {std::pair{DType::F16, std::vector<std::size_t>{2, 2}},
+                                    {DType::F32, {2, 3}},
+                                    {DType::F32, {4}}}) {
+    EXPECT_THAT(error_of([&, type = type, shape = shape] { table.at("z", type, shape); }),
+                AllOf(HasSubstr("t.safetensors: tensor 'z' must have dtype"),
+                      HasSubstr(std::string(to_string(type)) + " and shape")));
+  }
+  EXPECT_THAT(error_of([&] {
+                table.at("y", DType::F32, {2, 2});
+              }),
+              HasSubstr("t.safetensors: there is no tensor 'y'"));
+}
+
+TEST(Safetensors, SumsInTheMetadata) {
+  const TemporaryDirectory directory;
+  const auto path = directory.path() / "t.safetensors";
+  const std::vector<float> values = {1, 2};
+  const auto bytes = std::as_bytes(std::span(values));
+  write_safetensors(path,
+                    std::vector<StoredTensor>{{"known", DType::F32, {2}, bytes},
+                                              {"unknown", DType::F32, {2}, bytes},
+                                              {"wrong", DType::F32, {2}, bytes}},
+                    {{"known", sha256(bytes)}, {"wrong", sha256("x")}});
+  const SafetensorsFile file = read_safetensors_file(path);
+  EXPECT_EQ(file.text("known"), sha256(bytes));
+  EXPECT_EQ(file.text("unknown"), "");
+  file.check_sum(file.table.at("known"));
+  for (const char* const name : {"unknown", "wrong"}) {
+    EXPECT_THAT(error_of([&] { file.check_sum(file.table.at(name)); }),
+                HasSubstr("t.safetensors: " + std::string(name)));
+  }
+}
+
 TEST(SafetensorsHostile, TruncationAtEveryByteIsAnError) {
   const std::string whole = small_file().build();
   const TemporaryDirectory directory;

@@ -1,13 +1,12 @@
 #!/usr/bin/env python3
 """How long the trellis takes to compress a model, and the high-fidelity preset a matrix: seconds of whole commands, one after the other.
-    bench/trellis/time.py [-o docs/results/trellis-time.json] [--isa ISA] [--model MODEL]
+    bench/trellis/times.py [-o docs/results/trellis-time.json] [--isa ISA]
 Adds this machine's (CPU, instruction set and program) to those of the file, or replaces it. A quarter of an hour on 2 cores with
 AVX-512, and only a quiet machine's are worth keeping."""
 import argparse
 import json
 import os
 import pathlib
-import subprocess
 import sys
 import tempfile
 import time
@@ -28,17 +27,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=pathlib.Path, default=ROOT / "docs/results/trellis-time.json")
     parser.add_argument("--isa", default="auto")
-    parser.add_argument("--model")
     args = parser.parse_args()
-    squish = os.environ.get("SQUISH") or ROOT / "build/release/squish"
-    model = args.model or subprocess.run([ROOT / "scripts/fetch_model.sh"], check=True, capture_output=True, text=True).stdout.strip()
+    squish, model = measure.squish(), measure.smollm2()
     # All at once, into the file only when all of it is there.
-    machine = {"command": f"bench/trellis/time.py --isa {args.isa}", "cpu": measure.cpu(), "threads": len(os.sched_getaffinity(0)),
+    machine = {"command": f"bench/trellis/times.py --isa {args.isa}", "cpu": measure.cpu(), "threads": len(os.sched_getaffinity(0)),
                "version": measure.version(squish), "date": time.strftime("%Y-%m-%d"), "rows": []}
     for spec in SPECS:
         with tempfile.TemporaryDirectory() as work:
             found = timed([squish, "quantize", model, "-o", f"{work}/out", "--spec", spec, "--isa", args.isa])
-        machine["rows"].append({"model": pathlib.Path(model).name, "spec": spec, **found})
+        machine["rows"].append({"model": model.name, "spec": spec, **found})
         print(machine["rows"][-1], flush=True)
     with tempfile.TemporaryDirectory() as work:
         found = timed([squish, "bench", "--preset", "high-fidelity", "--isa", args.isa, "--output", f"{work}/out.json"])
