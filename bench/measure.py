@@ -21,10 +21,13 @@ def smollm2():
     return pathlib.Path(subprocess.run([ROOT / "scripts/fetch_model.sh"], check=True, capture_output=True, text=True).stdout.strip())
 
 
+def cache():
+    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "squish"
+
+
 def calibration_of(model):
     """$SQUISH_CALIB, else what bench/specs.sh made."""
-    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
-    path = pathlib.Path(os.environ.get("SQUISH_CALIB") or cache / f"squish/{model.name}.calib")
+    path = pathlib.Path(os.environ.get("SQUISH_CALIB") or cache() / f"{model.name}.calib")
     if not path.exists():
         sys.exit(f"{path}: expected a calibration; squish calibrate {model} -o {path} makes it")
     return path

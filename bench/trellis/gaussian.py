@@ -5,23 +5,24 @@
 published ones; killed, it goes on after the last whole seed."""
 import hashlib
 import json
-import os
 import pathlib
 import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "bench"))
+import measure  # noqa: E402
+
 SPECS = ";".join([f"trellis:bits={bits}{code}" for code in ("", ",code=fast") for bits in (1, 2, 3, 4)] +
                  [f"trellis:bits=2,code={code}" for code in ("1mad", "3inst", "hyb")])
 
 
 def rows(size, seed, specs):
-    squish = pathlib.Path(os.environ.get("SQUISH") or ROOT / "build/release/squish")
-    version = subprocess.run([squish, "--version"], check=True, capture_output=True, text=True).stdout
+    squish = measure.squish()
+    version = measure.version(squish)
     program = hashlib.sha256(squish.read_bytes()).hexdigest()
     key = hashlib.sha256(f"{program} {version} {size} {seed} {specs}".encode()).hexdigest()[:16]
-    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
-    output = cache / "squish/gaussian" / f"{key}.json"
+    output = measure.cache() / f"gaussian/{key}.json"
     if not output.exists():
         subprocess.run([squish, "bench", "--rows", str(size), "--cols", str(size), "--seed", str(seed),
                         "--methods", specs, "--output", output],

@@ -38,7 +38,7 @@ ViterbiCode::ViterbiCode(const TrellisCode& code) : code_(code) {
   const unsigned bits = code.step_bits();
   const std::size_t lanes = viterbi_ops().lanes;
   assert(bits <= 4);
-  const unsigned steps = static_cast<unsigned>(viterbi_ops().steps[bits - 1]);
+  const unsigned steps = viterbi_ops().steps[bits - 1];
   assert(lanes << (steps * bits + bits) <= code.states());
   (void)steps;
   unit_ = 2 * largest_difference(code.bits) / std::numeric_limits<std::int16_t>::max();
@@ -70,7 +70,7 @@ ViterbiEncoder::ViterbiEncoder(const ViterbiCode& code)
     : code_(code), errors_(4 * code.values_[0].size()) {
   const ViterbiOps& ops = viterbi_ops();
   const unsigned bits = code.code().step_bits();
-  const unsigned steps = static_cast<unsigned>(ops.steps[bits - 1]), taken = bits * steps;
+  const unsigned steps = ops.steps[bits - 1], taken = bits * steps;
   gap_ = ops.lanes << 2 * taken <= code.code().states() ? kGap : 0;
   segment_bits_ = code.code().state_bits - taken;
   metrics_.resize(code.code().states() + (gap_ << taken));
@@ -99,7 +99,7 @@ void ViterbiEncoder::best_path(std::span<const float> x, std::size_t ring, std::
   ViterbiStep step{};
   step.offsets = code_.offsets_.data();
   step.gap = gap_;
-  const std::size_t together = std::size_t{1} * ops.steps[bits - 1] * ops.passes[bits - 1];
+  const std::size_t together = ops.steps[bits - 1] * ops.passes[bits - 1];
   assert(steps % together == 0);
   for (std::size_t end = steps; end > 0; end -= together) {
     for (std::size_t t = 0; t < together; ++t) {
@@ -150,7 +150,7 @@ std::size_t ViterbiEncoder::back(std::size_t q, std::size_t steps, std::size_t j
   const unsigned bits = code_.code().step_bits();
   // As take_best() names them: what came in the steps of the pass before, and what is left of the
   // highest bits, choose bits of a byte.
-  const std::size_t came = (steps - 1 - q) % static_cast<std::size_t>(ops.steps[bits - 1]) * bits;
+  const std::size_t came = (steps - 1 - q) % ops.steps[bits - 1] * bits;
   const std::size_t places = (std::size_t{1} << segment_bits_) / ops.lanes;
   const std::size_t lane = j % ops.lanes, vector = j / ops.lanes;
   const std::size_t part = vector & ((std::size_t{1} << came) - 1), rest = vector >> came;

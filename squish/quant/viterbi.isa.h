@@ -32,7 +32,7 @@ struct ViterbiOps {
   void (*errors)(const std::int16_t* a, const std::int16_t* b, std::size_t n, std::int16_t x0,
                  std::int16_t x1, int bits, std::uint16_t* out);
   /// steps[b - 1]: how many steps a pass of b bits a step takes; passes[b - 1]: of advance[b - 1].
-  int steps[4], passes[4];
+  unsigned steps[4], passes[4];
   /// Returns the least metric that the last step continued, a lower bound of all of `next`.
   /// 2^state_bits is at least lanes * 2^(steps * b + b).
   std::uint16_t (*advance[4])(unsigned state_bits, const ViterbiStep& step);
